@@ -1,0 +1,1 @@
+"""Prune any PyTorch model by any published method, to an exact budget, and prove that nothing else changed."""
