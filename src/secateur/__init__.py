@@ -1,1 +1,50 @@
 """Prune any PyTorch model by any published method, to an exact budget, and prove that nothing else changed."""
+
+from .allocation.base import ALLOCATORS, Allocator
+from .cost.budget import Budget
+from .cost.cost import Cost
+from .criteria.base import CRITERIA, Criterion
+from .errors import SecateurError
+from .groups.graph import Graph
+from .groups.group import Group
+from .groups.plan import Fold, Keep, Plan
+from .prune import Pruned, allocate, cut, prune, prune_, score, trace
+from .surgery.checkpoint import load, save
+
+__version__ = "0.1.0"
+
+
+def criteria() -> dict[str, type[Criterion]]:
+    """All criteria by name."""
+    return CRITERIA.all()
+
+
+def allocators() -> dict[str, type[Allocator]]:
+    """All allocators by name."""
+    return ALLOCATORS.all()
+
+
+__all__ = [
+    "Allocator",
+    "Budget",
+    "Cost",
+    "Criterion",
+    "Fold",
+    "Graph",
+    "Group",
+    "Keep",
+    "Plan",
+    "Pruned",
+    "SecateurError",
+    "__version__",
+    "allocate",
+    "allocators",
+    "criteria",
+    "cut",
+    "load",
+    "prune",
+    "prune_",
+    "save",
+    "score",
+    "trace",
+]

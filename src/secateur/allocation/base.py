@@ -1,0 +1,60 @@
+"""The contract of an allocator, and the search for the least removal that meets a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..cost.budget import Budget
+from ..cost.cost import Cost, CostModel
+from ..errors import BudgetUnreachable
+from ..groups.graph import Graph
+from ..groups.plan import Plan
+from ..groups.scores import Scores
+from ..registry import Registry
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """Scores + cost + budget -> plan."""
+
+    name: ClassVar[str] = ""
+
+    def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
+        """A plan that meets the budget. Raises `BudgetUnreachable` (says the least) and `NothingToDo`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define allocate(graph, scores, cost, budget)")
+
+
+ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
+allocator = ALLOCATORS.register
+
+
+def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: CostModel, budget: Budget) -> int:
+    """The smallest step in 0..steps whose widths meet the budget; widths must not grow with the step.
+
+    Raises `NothingToDo`, and `BudgetUnreachable` before any search when even the last step misses.
+    """
+    limits = budget.limits(cost.dense())
+
+    def meets(step: int) -> bool:
+        reached = cost.at(widths(step))
+        return all(getattr(reached, field) <= limit for field, limit in limits.items())
+
+    if not meets(steps):
+        raise BudgetUnreachable(unreachable(budget, limits, cost.at(widths(steps)), cost.dense()))
+    low, high = 0, steps  # low misses, high meets
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if meets(middle) else (middle, high)
+    return high
+
+
+def unreachable(budget: Budget, limits: dict[str, float], least: Cost, dense: Cost) -> str:
+    """The message: what was asked, and the least that can be reached."""
+    parts = [
+        f"{field} {limit:.6g} asked, at least {getattr(least, field)} ({getattr(least, field) / getattr(dense, field):.4g} of dense)"
+        for field, limit in limits.items()
+        if getattr(least, field) > limit
+    ]
+    return f"budget {budget} is below the reachable minimum: {'; '.join(parts)}. Raise it, freeze less, or lower min_keep"

@@ -1,0 +1,75 @@
+"""Ranked: one ranking of all units, the lowest removed until the budget is met, and not one more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cost.budget import Budget
+from ..cost.cost import CostModel
+from ..errors import BadBudget
+from ..groups.graph import Graph
+from ..groups.plan import Plan
+from ..groups.scores import Scores
+from .base import Allocator, allocator, least_removal
+
+
+@allocator("ranked")
+@dataclass(frozen=True)
+class Ranked(Allocator):
+    """Rank units across all groups by score, or by score per MAC that the unit's removal alone would save.
+
+    `min_keep`: units that each group keeps whatever happens (at least 1), or the fraction of the group if below 1.
+    Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
+    """
+
+    per: Literal["unit", "macs"] = "unit"
+    min_keep: float = 1
+
+    def __post_init__(self) -> None:
+        if not self.min_keep > 0:
+            raise BadBudget(f"min_keep={self.min_keep!r}: a group must keep at least one unit")
+
+    def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
+        """The plan that removes the fewest units, in rank order, that meets the budget."""
+        if budget is None:
+            raise BadBudget("the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without")
+        group, unit = self.order(graph, scores, cost)
+        removed = least_removal(group.size, _widths(graph, group), cost, budget)
+        kept = {}
+        for number, g in enumerate(graph.groups):
+            gone = unit[:removed][group[:removed] == number]
+            kept[g.name] = np.delete(np.arange(g.size), gone)
+        return Plan.keeping(graph, kept)
+
+    def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(removable,) group number and unit of every unit that may go, lowest rank first."""
+        saving = cost.per_unit("macs") if self.per == "macs" else {}
+        keys, groups, units = [], [], []
+        for number, g in enumerate(graph.groups):
+            score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0)
+            floor = max(1, round(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
+            rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
+            keys.append(score[rising])
+            groups.append(np.full(rising.size, number))
+            units.append(rising)
+        if not keys:
+            empty = np.zeros(0, dtype=np.int64)
+            return empty, empty
+        group, unit, key = np.concatenate(groups), np.concatenate(units), np.concatenate(keys)
+        total = np.lexsort((unit, group, key))
+        return group[total], unit[total]
+
+
+def _widths(graph: Graph, group: NDArray[np.int64]) -> Callable[[int], dict[str, int]]:
+    sizes = np.array([g.size for g in graph.groups])
+
+    def at(step: int) -> dict[str, int]:
+        left = sizes - np.bincount(group[:step], minlength=sizes.size)
+        return {g.name: int(n) for g, n in zip(graph.groups, left, strict=True)}
+
+    return at

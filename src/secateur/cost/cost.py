@@ -1,0 +1,114 @@
+"""Cost: multiply-accumulates, parameters and bytes, as polynomials of the group widths read from the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph.labels import Axis
+from ..groups.graph import Graph
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward on the example costs, and what the weights take."""
+
+    macs: int  # multiply-accumulates of convolutions and matrix products
+    params: int
+    bytes: int  # parameters and buffers as stored
+
+    def __str__(self) -> str:
+        return f"{short(self.macs)} MACs, {short(self.params)} params, {short(self.bytes)}B"
+
+    def as_dict(self) -> dict[str, int]:
+        """Field name to value."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def short(n: float) -> str:
+    """A number with a metric suffix: 41.3 M."""
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= limit:
+            return f"{n / limit:.4g} {suffix}"
+    return f"{n:.4g} "
+
+
+class CostModel:
+    """The cost of any widths, without touching the model: sum over terms of coefficient x product of axis lengths."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._groups = [g.name for g in graph.groups]
+        self._sizes = np.array([g.size for g in graph.groups], dtype=np.float64)
+        self._owner = np.full(int(graph.trace.classes.max()) + 1, -1, dtype=np.int64)
+        for number, group in enumerate(graph.groups):
+            self._owner[group.classes] = number
+        self._classes = graph.trace.classes
+        self._lines: dict[int, int] = {}
+        self._rows: list[NDArray[np.float64]] = [self._constant(1)]
+        tensors = self._tensors(graph)
+        self._kinds = [t.kind for t in graph.trace.terms]
+        terms = [(t.coefficient, t.axes) for t in graph.trace.terms]
+        self._macs = self._compile(terms)
+        self._params = self._compile([(1, axes) for axes, _, is_parameter in tensors if is_parameter])
+        self._bytes = self._compile([(size, axes) for axes, size, _ in tensors])
+        self._matrix = np.stack(self._rows)
+
+    def _tensors(self, graph: Graph) -> list[tuple[tuple[Axis, ...], int, bool]]:
+        parameters = dict(graph.model.named_parameters())
+        held = parameters | dict(graph.model.named_buffers())
+        return [(axes, held[n].element_size(), n in parameters) for n, axes in graph.trace.tensors.items()]
+
+    def _constant(self, value: float) -> NDArray[np.float64]:
+        row = np.zeros(len(self._groups) + 1)
+        row[-1] = value
+        return row
+
+    def _line(self, axis: Axis) -> int:
+        """Row of the matrix that gives the length of an axis: a constant plus so many indices a unit of each group."""
+        if id(axis) not in self._lines:
+            owner = np.where(axis > 0, self._owner[self._classes[axis]], -1)
+            row = self._constant(float((owner < 0).sum()))
+            if len(self._groups):
+                row[:-1] = np.bincount(owner[owner >= 0], minlength=len(self._groups)) / self._sizes
+            self._lines[id(axis)] = len(self._rows)
+            self._rows.append(row)
+        return self._lines[id(axis)]
+
+    def _compile(self, terms: list[tuple[int, tuple[Axis, ...]]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        depth = max((len(axes) for _, axes in terms), default=1) or 1
+        lines = np.zeros((len(terms), depth), dtype=np.int64)  # row 0 is the constant 1
+        for i, (_, axes) in enumerate(terms):
+            lines[i, : len(axes)] = [self._line(a) for a in axes]
+        return lines, np.array([c for c, _ in terms], dtype=np.float64)
+
+    def _vector(self, widths: Mapping[str, int]) -> NDArray[np.float64]:
+        sizes = self._sizes
+        given = [widths.get(g, s) for g, s in zip(self._groups, sizes, strict=True)]
+        return np.array([*given, 1.0], dtype=np.float64)
+
+    def at(self, widths: Mapping[str, int]) -> Cost:
+        """The cost when groups have these widths; groups not named are whole."""
+        lengths = self._matrix @ self._vector(widths)
+        values = (round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes))
+        return Cost(*values)
+
+    def macs_by_kind(self, widths: Mapping[str, int]) -> dict[str, int]:
+        """Multiply-accumulates of convolutions ("conv"), layers ("linear") and other products ("matmul")."""
+        lengths = self._matrix @ self._vector(widths)
+        lines, coefficients = self._macs
+        each = coefficients * lengths[lines].prod(1)
+        return {k: round(float(each[[kind == k for kind in self._kinds]].sum())) for k in sorted(set(self._kinds))}
+
+    def dense(self) -> Cost:
+        """The cost of the whole model."""
+        return self.at({})
+
+    def per_unit(self, field: str = "macs") -> dict[str, float]:
+        """What removing the first unit of each group alone would save."""
+        whole = getattr(self.dense(), field)
+        return {
+            g: whole - getattr(self.at({g: int(s) - 1}), field) for g, s in zip(self._groups, self._sizes, strict=True)
+        }

@@ -1,0 +1,63 @@
+"""The contract of a criterion, and the reductions over a group's members that criteria share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..groups.group import Group
+from ..registry import Registry
+from .evidence import Evidence
+
+Reduction = Literal["mean", "sum", "first"]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Scores the units of one group: `score(group, evidence) -> (units,)`, higher = keep.
+
+    `needs` names the evidence that must be collected first: a subset of {"weights", "gradients", "activations",
+    "inputs_gram"}. `comparable` says whether scores of different groups stand on one scale as they are; where they do
+    not, a ranking across groups divides each group's scores by their mean.
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    comparable: ClassVar[bool] = False
+
+    def score(self, group: Group, evidence: Evidence) -> Tensor:
+        """(units,) float64."""
+        raise NotImplementedError(f"{type(self).__name__} does not define score(group, evidence)")
+
+
+CRITERIA: Registry[Criterion] = Registry("criterion", __package__)
+criterion = CRITERIA.register
+
+
+def rows(group: Group, evidence: Evidence) -> Iterator[Tensor]:
+    """For each layer that writes the group, the weights of each unit, flat: (units, m * I * kh * kw) float64."""
+    for source in group.sources:
+        weight = evidence.weight(source.writer.weight)
+        taken = weight.index_select(0, torch.from_numpy(source.index.reshape(-1)).to(weight.device))
+        yield taken.to("cpu", torch.float64).reshape(group.size, -1)
+
+
+def reduce_rows(group: Group, evidence: Evidence, f: Callable[[Tensor], Tensor], reduction: Reduction) -> Tensor:
+    """One score per unit from one score per unit and writing layer.
+
+    "mean" divides each layer's scores by their mean before averaging, so that no layer drowns the others by its scale
+    alone; "sum" adds them as they are; "first" takes the first writing layer.
+    """
+    each = [f(r) for r in rows(group, evidence)]
+    if reduction == "first":
+        return each[0]
+    if reduction == "sum":
+        return torch.stack(each).sum(0)
+    if len(each) == 1:
+        return each[0]
+    scale = torch.stack([e.mean() for e in each])
+    return torch.stack([e / s if s > 0 else e for e, s in zip(each, scale, strict=True)]).mean(0) * scale.mean()

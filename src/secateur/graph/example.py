@@ -1,0 +1,83 @@
+"""Example inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs, and their shapes as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadExample
+
+Example = Tensor | tuple[Any, ...] | dict[str, Any]
+
+
+def as_call(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of the call that the example stands for.
+
+    Raises `BadExample` when the example is of another type or holds no tensor at all.
+    """
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, (tuple, list)):
+        args, kwargs = tuple(example), {}
+    elif isinstance(example, dict):
+        args, kwargs = (), dict(example)
+    else:
+        raise BadExample(
+            f"the example is a {type(example).__name__}; give a tensor, a tuple of inputs, or a dict of keyword inputs"
+        )
+    if not any(True for _ in tensors((args, kwargs))):
+        raise BadExample(f"the example {example!r} holds no tensor; give the inputs the model's forward takes")
+    return args, kwargs
+
+
+def call(model: nn.Module, example: Example) -> Any:
+    """Call the model on the example."""
+    args, kwargs = as_call(example)
+    return model(*args, **kwargs)
+
+
+def map_tensors(tree: Any, f: Callable[[Tensor], Any]) -> Any:
+    """The same nest of tuples, lists, dicts and dataclass-like mappings with `f` applied to each tensor."""
+    if isinstance(tree, Tensor):
+        return f(tree)
+    if isinstance(tree, dict):
+        return {k: map_tensors(v, f) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(map_tensors(v, f) for v in tree)
+    return tree
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors in a nest, in order."""
+    found: list[Tensor] = []
+    map_tensors(tree, found.append)
+    return found
+
+
+def to_json(example: Example) -> Any:
+    """Shapes and dtypes as plain JSON, enough to trace a fresh model without the data."""
+    if isinstance(example, Tensor):
+        return {"tensor": list(example.shape), "dtype": str(example.dtype).removeprefix("torch.")}
+    if isinstance(example, dict):
+        return {"dict": {k: to_json(v) for k, v in example.items()}}
+    if isinstance(example, (tuple, list)):
+        return {"tuple": [to_json(v) for v in example]}
+    if example is None or isinstance(example, (bool, int, float, str)):
+        return {"value": example}
+    raise BadExample(
+        f"an input of type {type(example).__name__} cannot be stored; use tensors, numbers, strings or None"
+    )
+
+
+def from_json(spec: Any) -> Any:
+    """Zero tensors of the shapes that `to_json` wrote."""
+    if "tensor" in spec:
+        return torch.zeros(spec["tensor"], dtype=getattr(torch, spec["dtype"]))
+    if "dict" in spec:
+        return {k: from_json(v) for k, v in spec["dict"].items()}
+    if "tuple" in spec:
+        return tuple(from_json(v) for v in spec["tuple"])
+    return spec["value"]

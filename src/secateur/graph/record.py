@@ -1,0 +1,76 @@
+"""What one trace writes down: plain records, read by groups, cost and surgery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import Axis, Freeze
+from .provenance import Attribute, Source
+
+OUT, IN, AFFINE = 1, 2, 4  # what an axis of a parameter does; bits, since a shared parameter may do several
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One multiply-and-sum op: the n-th in order of execution, reading `axis` of its operand `argument`."""
+
+    op: str
+    path: str
+    argument: int  # position of the activation among the op's arguments
+    axis: int
+    labels: Axis  # of that axis
+    weight: str | None = None  # the parameter on the other side, if it is one
+
+
+@dataclass(frozen=True)
+class Term:
+    """`coefficient * prod(kept(axis) for axis in axes)` multiply-accumulates, done at module `path`."""
+
+    kind: str  # "conv", "linear", "matmul"
+    path: str
+    coefficient: int
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A Python int that must equal the number of kept indices of `axis`."""
+
+    source: Source
+    axis: Axis
+    path: str
+    use: str
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A layer that creates an axis: its parameters by name, and those of the norm that alone reads it (if any)."""
+
+    path: str
+    kind: str  # "conv" or "linear"
+    weight: str
+    bias: str | None
+    axis: Axis
+    resolution: tuple[int, ...] = ()  # spatial size of what it writes
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    norm: str | None = None  # path of the batch norm that reads it and nothing else does
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward, as labels."""
+
+    classes: NDArray[np.int64]  # (labels,) class of each label
+    frozen: dict[int, Freeze]  # class -> why it must stay
+    tensors: dict[str, tuple[Axis, ...]]  # parameter or buffer name -> labels of each of its axes
+    roles: NDArray[np.int8]  # (labels,) OR of OUT, IN, AFFINE
+    contractions: tuple[Contraction, ...] = ()
+    terms: tuple[Term, ...] = ()
+    needs: tuple[Need, ...] = ()
+    writers: tuple[Writer, ...] = ()
+    attributes: dict[Attribute, int] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()  # parameters that the forward never read

@@ -1,0 +1,82 @@
+"""The registry of rules, and the two rules that need no op name: element-wise by tag, and unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..labels import Axis, frozen_axis
+from ..tracer import Tracer
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ATen op as it ran."""
+
+    op: Any  # torch._ops.OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def name(self) -> str:
+        """Such as `aten.add.Tensor`."""
+        return str(self.op)
+
+
+Rule = Callable[[Tracer, Call], None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a rule for ATen ops, by name without overload (`aten.add`) or with (`aten.mean.dim`)."""
+
+    def enter(function: Rule) -> Rule:
+        for op in ops:
+            assert op not in RULES, op
+            RULES[op] = function
+        return function
+
+    return enter
+
+
+def lookup(op: Any) -> Rule:
+    """The rule for an op: by full name, by packet name, by the element-wise tag, or the one that freezes."""
+    name = str(op)
+    found = RULES.get(name) or RULES.get(name.rpartition(".")[0])
+    if found:
+        return found
+    return pointwise if torch.Tag.pointwise in op.tags else unknown
+
+
+def pointwise(tracer: Tracer, call: Call) -> None:
+    """Element-wise ops: axes are aligned from the right, and indices that meet are the same."""
+    for output in call.outputs:
+        axes: list[Axis | None] = [None] * output.dim()
+        for tensor in call.inputs:
+            for i, axis in enumerate(tracer.axes(tensor), start=output.dim() - tensor.dim()):
+                if axis.size != output.shape[i]:
+                    tracer.freeze(axis, "a single index broadcast over many")
+                elif axes[i] is None or axis.size == 1:  # an axis of one index can never be cut, so it binds nothing
+                    axes[i] = axis if axes[i] is None else axes[i]
+                else:
+                    axes[i] = tracer.unify(axes[i], axis)
+        tracer.set(output, tuple(frozen_axis(n) if a is None else a for a, n in zip(axes, output.shape, strict=True)))
+
+
+def unknown(tracer: Tracer, call: Call) -> None:
+    """No rule: every axis that touches the op must stay."""
+    for tensor in call.inputs:
+        for axis in tracer.axes(tensor):
+            tracer.freeze(axis, f"there is no rule for {call.name}")
+    for tensor in call.outputs:
+        tracer.set(tensor, tuple(frozen_axis(n) for n in tensor.shape))

@@ -1,0 +1,138 @@
+"""Run a model's own forward once on fake tensors and write down what it does to each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..errors import TraceError
+from .example import Example, as_call, map_tensors, tensors
+from .provenance import Size, Traced, traced_attributes
+from .record import Trace
+from .rules import Call, lookup
+from .tracer import Tracer
+
+
+class _Authored(TorchFunctionMode):
+    """Sees calls as the author wrote them, Python ints and all; sizes read from tensors remember their axis."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        outer = self.tracer.call
+        self.tracer.call = (getattr(func, "__name__", str(func)), args, kwargs)
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            self.tracer.call = outer
+        if func is Tensor.size or func is _SHAPE:
+            return self._sized(args[0], result)
+        return result
+
+    def _sized(self, tensor: Tensor, result: Any) -> Any:
+        axes = self.tracer.axes(tensor)
+        if isinstance(result, torch.Size):
+            return torch.Size([Traced(n, Size(a)) for n, a in zip(result, axes, strict=True)])
+        return result
+
+
+_SHAPE = Tensor.shape.__get__
+
+
+class _Ops(TorchDispatchMode):
+    """Sees every ATen op and asks its rule where the labels go."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func.namespace == "prim":
+            return result
+        outputs = tensors(result)
+        if outputs:
+            call = Call(func, args, kwargs, tensors((args, kwargs)), outputs)
+            self.tracer.saw(call.name, call.inputs, outputs)
+            lookup(func)(self.tracer, call)
+        return result
+
+
+@contextmanager
+def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keep `tracer.path` at the module being called."""
+    paths = {id(m): name for name, m in model.named_modules()}
+    stack: list[str] = []
+
+    def enter(module: nn.Module, *_: Any) -> None:
+        stack.append(tracer.path)
+        tracer.path = paths.get(id(module), tracer.path)
+
+    def leave(*_: Any) -> None:
+        tracer.path = stack.pop()
+
+    pre = nn.modules.module.register_module_forward_pre_hook(enter)
+    post = nn.modules.module.register_module_forward_hook(leave, always_call=True)
+    try:
+        yield
+    finally:
+        pre.remove()
+        post.remove()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and every module's own mode put back after."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def read(model: nn.Module, example: Example) -> Trace:
+    """One forward of `model` on fake tensors, as labels. The model, its mode and the RNG are left as they were.
+
+    Raises `BadExample` for an example that is no call. Errors that the model's own forward raises come through as they are.
+    """
+    args, kwargs = as_call(example)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    state = {n: fake.from_tensor(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    tracer = Tracer()
+    for name, tensor in state.items():
+        tracer.adopt(tensor, name)
+    args, kwargs = map_tensors(args, fake.from_tensor), map_tensors(kwargs, fake.from_tensor)
+    mha = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, mha)
+        torch.backends.mha.set_fastpath_enabled(False)
+        attributes = stack.enter_context(traced_attributes(model))
+        stack.enter_context(eval_mode(model))
+        stack.enter_context(_module_paths(model, tracer))
+        for mode in (torch.no_grad(), fake, _Ops(tracer), _Authored(tracer)):
+            stack.enter_context(mode)
+        try:
+            output = torch.func.functional_call(model, state, args, kwargs)
+        except torch._subclasses.fake_tensor.DataDependentOutputException as error:
+            raise TraceError(
+                f"the forward decides by the values in a tensor ({error}) at module {tracer.path or 'the model'!r}; "
+                "trace needs a forward whose path depends on shapes alone"
+            ) from error
+        outputs = tensors(output)
+        if not outputs:
+            raise TraceError(f"the model returned no tensor but a {type(output).__name__}")
+        return tracer.finish(outputs, attributes)

@@ -1,0 +1,174 @@
+"""The tracer: what rules see. Holds the labels of every tensor alive in the forward and writes the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .labels import Axis, Labels, frozen_axis, is_live
+from .provenance import Attribute, Traced, has_size, source_of
+from .record import AFFINE, IN, OUT, Contraction, Need, Term, Trace, Writer
+
+# Functions whose author states sizes; everything else that ends in a view works its sizes out from its inputs.
+STATES_SIZES = {"view", "reshape", "unflatten", "expand", "resize", "repeat", "tile", "broadcast_to"}
+
+
+class Tracer:
+    """Collects labels and records while a model runs on fake tensors."""
+
+    def __init__(self) -> None:
+        self.labels = Labels()
+        self.path = ""  # module being called
+        self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
+        self.names: dict[int, str] = {}  # id of a parameter or buffer -> name
+        self.tensors: dict[str, tuple[Axis, ...]] = {}
+        self._axes: dict[int, tuple[Axis, ...]] = {}
+        self._alive: list[Tensor] = []  # ids are only unique while tensors live
+        self._static: set[int] = set()  # tensors computed from parameters alone
+        self._marks: list[tuple[Axis, int]] = []
+        self._readers: dict[int, list[tuple[str, str]]] = {}  # tensor id -> (op, path) of what read it
+        self._read: set[str] = set()
+        self.contractions: list[Contraction] = []
+        self.terms: list[Term] = []
+        self.needs: list[Need] = []
+        self._writers: list[tuple[int, dict[str, Any]]] = []
+
+    # --- tensors -----------------------------------------------------------------------------------------------
+    def adopt(self, tensor: Tensor, name: str) -> None:
+        """Enter a parameter or buffer: every index of every axis gets a label of its own."""
+        self.tensors[name] = tuple(self.labels.fresh(n) for n in tensor.shape)
+        self.names[id(tensor)] = name
+        self._static.add(id(tensor))
+        self.set(tensor, self.tensors[name])
+
+    def axes(self, tensor: Tensor) -> tuple[Axis, ...]:
+        """The labels of each axis; a tensor never seen (an input, a constant) has none to cut."""
+        known = self._axes.get(id(tensor))
+        return known if known is not None else tuple(frozen_axis(n) for n in tensor.shape)
+
+    def set(self, tensor: Tensor, axes: tuple[Axis, ...]) -> None:
+        """Give a tensor its labels."""
+        assert tuple(a.size for a in axes) == tuple(tensor.shape), (self.call[0], [a.size for a in axes], tensor.shape)
+        self._axes[id(tensor)] = axes
+        self._alive.append(tensor)
+
+    def saw(self, op: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Note who reads whom, and which results depend on parameters alone."""
+        for tensor in inputs:
+            self._readers.setdefault(id(tensor), []).append((op, self.path))
+            if id(tensor) in self.names:
+                self._read.add(self.names[id(tensor)])
+        if inputs and all(id(t) in self._static for t in inputs):
+            self._static.update(id(t) for t in outputs)
+            self._alive.extend(outputs)
+
+    def is_static(self, tensor: Tensor) -> bool:
+        """Whether the tensor is a parameter, or computed from parameters alone."""
+        return id(tensor) in self._static
+
+    # --- what rules say ----------------------------------------------------------------------------------------
+    def unify(self, a: Axis, b: Axis) -> Axis:
+        """Two axes carry the same indices."""
+        return self.labels.unify(a, b, self.path)
+
+    def freeze(self, axis: Axis, reason: str) -> Axis:
+        """These indices must stay; returns the axis, which may flow on."""
+        self.labels.freeze(axis, reason, self.path)
+        return axis
+
+    def contract(self, op: str, x: Tensor, argument: int, axis: int, w_axis: Axis, w: Tensor) -> None:
+        """`x` is multiplied with `w` and summed along an axis."""
+        labels = self.axes(x)[axis]
+        self.unify(labels, w_axis)
+        weight = self.names.get(id(self._base(w)))
+        self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight))
+        if self.is_static(w):
+            self.mark(w_axis, IN)
+
+    def mark(self, axis: Axis, role: int) -> None:
+        """What an axis of a parameter does."""
+        self._marks.append((axis, role))
+
+    def term(self, kind: str, coefficient: int, *axes: Axis) -> None:
+        """Multiply-accumulates done here."""
+        self.terms.append(Term(kind, self.path, coefficient, axes))
+
+    def writer(self, output: Tensor, kind: str, weight: Tensor, bias: Tensor | None, **facts: Any) -> None:
+        """A layer that creates an axis."""
+        name = self.names.get(id(self._base(weight)))
+        if name is not None:
+            bias_name = None if bias is None else self.names.get(id(bias))
+            facts |= {"path": self.path, "kind": kind, "weight": name, "bias": bias_name}
+            self._writers.append((id(output), facts))
+
+    def _base(self, weight: Tensor) -> Tensor:
+        """A transposed view of a parameter is that parameter."""
+        return weight if id(weight) in self.names or weight._base is None else weight._base
+
+    def stated(self, position: int, name: str = "") -> Any:
+        """The argument as the author wrote it, in the outermost call."""
+        _, args, kwargs = self.call
+        if name in kwargs:
+            return kwargs[name]
+        return args[position] if position < len(args) else None
+
+    def require(self, value: Any, axis: Axis, use: str) -> None:
+        """A Python int must follow the number of kept indices of an axis; one that cannot freezes the axis."""
+        if not is_live(axis):
+            return
+        if isinstance(value, Traced):
+            self.needs.append(Need(source_of(value), axis, self.path, use))
+        else:
+            self.freeze(axis, f"{use} is the plain number {value}, which no attribute of a module holds")
+
+    # --- the end -----------------------------------------------------------------------------------------------
+    def finish(self, outputs: list[Tensor], attributes: dict[Attribute, int]) -> Trace:
+        """Close the ledger: outputs are never cut; classes, roles and writers are settled."""
+        self.path = ""
+        for tensor in outputs:
+            for axis in self.axes(tensor):
+                self.freeze(axis, "reaches the model's output")
+        self._settle_needs(attributes)
+        classes, frozen = self.labels.classes()
+        roles = np.zeros(classes.size, dtype=np.int8)
+        for axis, role in self._marks:
+            roles[axis] |= role
+        return Trace(
+            classes=classes,
+            frozen=frozen,
+            tensors=self.tensors,
+            roles=roles,
+            contractions=tuple(self.contractions),
+            terms=tuple(self.terms),
+            needs=tuple(n for n in self.needs if is_live(n.axis)),
+            writers=tuple(self._settle_writers()),
+            attributes=attributes,
+            unused=tuple(n for n in self.tensors if n not in self._read),
+        )
+
+    def _settle_needs(self, attributes: dict[Attribute, int]) -> None:
+        """Keep only needs this version can honour: one attribute as it is, or sizes alone."""
+        first: dict[Attribute, Need] = {}
+        for need in self.needs:
+            source = need.source
+            self.path = need.path
+            if isinstance(source, Attribute):
+                other = first.setdefault(source, need)
+                if other.axis.size != need.axis.size or attributes[source] != need.axis.size:
+                    self.freeze(need.axis, f"{source.path}.{source.name} decides two different widths")
+                    self.freeze(other.axis, f"{source.path}.{source.name} decides two different widths")
+                elif other is not need:
+                    self.unify(other.axis, need.axis)
+            elif not has_size(source):
+                self.freeze(need.axis, f"{need.use} is computed from module attributes in a way that cannot be undone")
+        self.path = ""
+
+    def _settle_writers(self) -> list[Writer]:
+        writers = []
+        for output, facts in self._writers:
+            readers = self._readers.get(output, [])
+            norm = readers[0][1] if len(readers) == 1 and "batch_norm" in readers[0][0] else None
+            writers.append(Writer(**facts, norm=norm))
+        return writers

@@ -1,0 +1,134 @@
+"""From labels to groups: classes that sit at the same places of the same tensors are the units of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph.labels import Axis
+from ..graph.record import IN, OUT, Trace
+from .group import Group, Member, Source, role_name
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Units that no plan may touch, and why."""
+
+    name: str
+    size: int
+    reason: str
+    path: str
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Every index of every place (an axis of a tensor, or an axis that the cost counts), flat."""
+
+    place: NDArray[np.int64]
+    position: NDArray[np.int64]
+    cls: NDArray[np.int64]
+
+
+def _places(trace: Trace) -> _Places:
+    tensor_axes = [axis for axes in trace.tensors.values() for axis in axes]
+    counted = {id(axis): axis for term in trace.terms for axis in term.axes}
+    axes: list[Axis] = [*tensor_axes, *counted.values()]
+    if not axes:
+        empty = np.zeros(0, dtype=np.int64)
+        return _Places(empty, empty, empty)
+    sizes = np.array([a.size for a in axes])
+    labels = np.concatenate(axes)
+    place = np.repeat(np.arange(len(axes)), sizes)
+    position = np.arange(labels.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    live = labels > 0
+    return _Places(place[live], position[live], trace.classes[labels[live]])
+
+
+def _signatures(places: _Places, classes: int) -> NDArray[np.uint64]:
+    """One number per class: equal for classes found equally often at the same places."""
+    key = (places.place.astype(np.uint64) + np.uint64(1)) * _MIX
+    key ^= key >> np.uint64(29)
+    key *= np.uint64(0xBF58476D1CE4E5B9)
+    key ^= key >> np.uint64(32)
+    signature = np.zeros(classes, dtype=np.uint64)
+    np.add.at(signature, places.cls, key)
+    return signature
+
+
+def _families(trace: Trace) -> Iterator[NDArray[np.int64]]:
+    """Classes with equal signature, each family in the order of its first label."""
+    places = _places(trace)
+    count = int(trace.classes.max()) + 1
+    roles = np.zeros(count, dtype=np.int8)
+    np.bitwise_or.at(roles, trace.classes, trace.roles)
+    first = np.full(count, trace.classes.size, dtype=np.int64)
+    np.minimum.at(first, trace.classes, np.arange(trace.classes.size))
+    signature = _signatures(places, count)
+    fixed = np.zeros(count, dtype=bool)
+    fixed[list(trace.frozen)] = True
+    written = np.flatnonzero((roles & OUT) > 0)
+    # Frozen and free classes never share a family; neither do classes that nothing reads and classes that something does.
+    kinds = signature[written] + fixed[written] * np.uint64(7) + ((roles[written] & IN) > 0) * np.uint64(13)
+    for kind in dict.fromkeys(kinds[np.argsort(first[written], kind="stable")].tolist()):
+        family = written[kinds == kind]
+        yield family[np.argsort(first[family])]
+
+
+def find_groups(trace: Trace) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
+    """All groups that can be pruned, and all that cannot with the reason."""
+    families = list(_families(trace))
+    owner = np.full(int(trace.classes.max()) + 1, -1, dtype=np.int64)
+    unit = np.zeros_like(owner)
+    for number, family in enumerate(families):
+        owner[family] = number
+        unit[family] = np.arange(family.size)
+    members: list[list[Member]] = [[] for _ in families]
+    for tensor, axes in trace.tensors.items():
+        for d, axis in enumerate(axes):
+            for number, index in _split(axis, trace, owner, unit, families):
+                members[number].append(Member(tensor, d, role_name(int(trace.roles[axis[index[0, 0]]])), index))
+    sources: list[list[Source]] = [[] for _ in families]
+    for writer in trace.writers:
+        for number, index in _split(writer.axis, trace, owner, unit, families):
+            sources[number].append(Source(writer, index))
+    return _assemble(trace, families, members, sources)
+
+
+def _split(
+    axis: Axis, trace: Trace, owner: NDArray[np.int64], unit: NDArray[np.int64], families: list[NDArray[np.int64]]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Which families an axis holds, and where each of their units sits in it: (units, m) positions."""
+    cls = trace.classes[axis]
+    numbers = np.where(axis > 0, owner[cls], -1)
+    for number in np.unique(numbers[numbers >= 0]).tolist():
+        positions = np.flatnonzero(numbers == number)
+        order = np.argsort(unit[cls[positions]], kind="stable")
+        size = families[number].size
+        if positions.size % size == 0:
+            yield number, positions[order].reshape(size, -1)
+
+
+def _assemble(
+    trace: Trace, families: list[NDArray[np.int64]], members: list[list[Member]], sources: list[list[Source]]
+) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
+    groups: list[Group] = []
+    frozen: list[Frozen] = []
+    taken: dict[str, int] = {}
+    for family, held, written in zip(families, members, sources, strict=True):
+        name = written[0].writer.path if written else held[0].tensor.rpartition(".")[0]
+        name = name or held[0].tensor
+        taken[name] = taken.get(name, 0) + 1
+        name = name if taken[name] == 1 else f"{name}#{taken[name]}"
+        why = trace.frozen.get(int(family[0]))
+        if why is not None:
+            frozen.append(Frozen(name, family.size, why.reason, why.path))
+        elif not any(m.role == "in" for m in held):
+            frozen.append(Frozen(name, family.size, "no layer reads it", ""))
+        else:
+            groups.append(Group(name, int(family.size), tuple(held), tuple(written), family))
+    return tuple(groups), tuple(frozen)

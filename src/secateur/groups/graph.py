@@ -1,0 +1,116 @@
+"""Graph: what can be pruned in a model, what is frozen and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import BadModel, PlanError, UnknownName
+from ..graph.example import Example
+from ..graph.record import Trace
+from ..graph.trace import read
+from .find import Frozen, find_groups
+from .group import Group
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model can be pruned; prints as a report."""
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+
+    @property
+    def units(self) -> int:
+        """Units that a plan may remove."""
+        return sum(g.size for g in self.groups)
+
+    def __str__(self) -> str:
+        total = len(self.groups) + len(self.frozen)
+        lines = [f"{len(self.groups)} of {total} groups prunable ({self.units} units); {len(self.frozen)} frozen"]
+        for f in self.frozen:
+            at = f" at {f.path}" if f.path else ""
+            lines.append(f"  frozen: {f.name} ({f.size}): {f.reason}{at}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A model read once: its groups, and the trace that cost and surgery read."""
+
+    model: nn.Module = field(repr=False)
+    example: Example = field(repr=False)
+    trace: Trace = field(repr=False)
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...] = field(repr=False)
+
+    def coverage(self) -> Coverage:
+        """What can be pruned, what is frozen and why."""
+        return Coverage(self.groups, self.frozen)
+
+    def __getitem__(self, name: str) -> Group:
+        for group in self.groups:
+            if group.name == name:
+                return group
+        for f in self.frozen:
+            if f.name == name:
+                raise PlanError(f"group {name!r} is frozen: {f.reason}")
+        raise UnknownName("group", name, [g.name for g in self.groups])
+
+    def alive(self, kept: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+        """(labels,) whether each label survives when groups keep only these units."""
+        classes = np.ones(int(self.trace.classes.max()) + 1, dtype=bool)
+        for name, units in kept.items():
+            group = self[name]
+            classes[np.delete(group.classes, units)] = False
+        return classes[self.trace.classes]
+
+
+def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> Graph:
+    """Read what a model does to each axis of each tensor, from one forward on fake tensors.
+
+    `example`: a tensor, a tuple of positional inputs or a dict of keyword inputs, with real shapes (values are not
+    used). `frozen`: module or parameter names, or globs, whose groups must not be touched.
+    The model, its mode and the RNG are left as they are. Raises `BadExample`, `BadModel` (weights that are not finite),
+    `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
+    through unwrapped.
+    """
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor.sum()):
+            raise BadModel(f"{name} holds NaN or infinity; no score or check of this model could be trusted")
+    record = read(model, example)
+    groups, stuck = find_groups(record)
+    patterns = [frozen] if isinstance(frozen, str) else list(frozen)
+    free, chosen = _withhold(model, groups, patterns)
+    return Graph(model, example, record, free, (*stuck, *chosen))
+
+
+def _withhold(
+    model: nn.Module, groups: tuple[Group, ...], patterns: list[str]
+) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
+    """Split off the groups that hold anything the user's patterns name."""
+    names = [n for n, _ in model.named_modules()] + [n for n, _ in model.named_parameters()] + [g.name for g in groups]
+    for pattern in patterns:
+        if not any(fnmatchcase(n, pattern) for n in names):
+            raise UnknownName("module or parameter", pattern, [n for n in names if n])
+    free, chosen = [], []
+    for group in groups:
+        hit = next((p for p in patterns if _touches(group, p)), None)
+        if hit is None:
+            free.append(group)
+        else:
+            chosen.append(Frozen(group.name, group.size, f"asked for by frozen={hit!r}", ""))
+    return tuple(free), tuple(chosen)
+
+
+def _touches(group: Group, pattern: str) -> bool:
+    """Whether a pattern names the group, a member, or a module that holds one; reading a group does not touch it."""
+    held = [m.tensor for m in group.members if m.role != "in"]
+    prefixes = {".".join(n.split(".")[:i]) for n in held for i in range(1, n.count(".") + 2)}
+    return any(fnmatchcase(n, pattern) for n in (group.name, *prefixes))

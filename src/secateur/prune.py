@@ -1,0 +1,142 @@
+"""The sentence: trace, score, allocate, cut, verify. Each step is pure and hands plain data to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from .allocation.base import ALLOCATORS, Allocator
+from .cost.budget import Budget
+from .cost.cost import Cost, CostModel
+from .criteria.base import CRITERIA, Criterion
+from .criteria.evidence import Batches, Evidence, Loss, collect
+from .errors import BadModel, NeedsData
+from .graph.example import Example
+from .groups.graph import Graph, trace
+from .groups.plan import Plan
+from .groups.scores import Scores
+from .surgery.checkpoint import Origin
+from .surgery.cut import apply, edits
+from .surgery.fold import apply_shifts, fold_means, shifts
+from .surgery.verify import Check, verify
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A smaller model, the plan that made it, its cost before and after, and the check that nothing else changed."""
+
+    model: nn.Module = field(repr=False)
+    plan: Plan = field(repr=False)
+    before: Cost
+    after: Cost
+    check: Check
+    origin: Origin = field(repr=False)
+
+
+def score(
+    graph: Graph,
+    criterion: str | Criterion = "l2",
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    evidence: Evidence | None = None,
+) -> Scores:
+    """One number per unit of each group, higher = keep: group name -> (units,) float64.
+
+    Where the criterion's scores of different groups are not on one scale, each group's are divided by their mean.
+    Raises `UnknownName`, and `NeedsData` when the criterion needs data and `batches` gives none.
+    """
+    chosen = CRITERIA.make(criterion)
+    if evidence is None:
+        evidence = collect(graph, chosen.needs, batches=batches, loss=loss, seed=seed)
+    scores: Scores = {}
+    for group in graph.groups:
+        values = chosen.score(group, evidence).to("cpu", torch.float64)
+        if not torch.isfinite(values).all():
+            raise BadModel(f"criterion {chosen.name!r} gives a score that is not finite in group {group.name!r}")
+        mean = values.mean()
+        scores[group.name] = values if chosen.comparable or mean <= 0 else values / mean
+    return scores
+
+
+def allocate(
+    graph: Graph, scores: Scores, budget: Budget | None = None, *, allocator: str | Allocator = "ranked"
+) -> Plan:
+    """A plan that meets the budget. Raises `BudgetUnreachable`, `NothingToDo`, `UnknownName`."""
+    return ALLOCATORS.make(allocator).allocate(graph, scores, CostModel(graph), budget)
+
+
+def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6) -> Pruned:
+    """A new, smaller model by the plan, verified; the graph's model is untouched, bit for bit.
+
+    Raises `PlanError`, `SurgeryError`, `VerificationError`.
+    """
+    cost = CostModel(graph)
+    work = edits(graph, plan)
+    shift = shifts(graph, graph.model, plan)
+    try:
+        small = copy.deepcopy(graph.model)
+    except Exception as error:  # whatever a user's __deepcopy__ raises is theirs; say which step it was
+        raise BadModel(f"the model cannot be copied ({error}); use prune_ to edit it in place") from error
+    apply(small, work)
+    apply_shifts(graph, small, shift, graph.alive(plan.kept))
+    check = verify(graph, plan, small, tolerance=tolerance)
+    return Pruned(small, plan, cost.dense(), cost.at(plan.widths(graph)), check, Origin.of(graph, plan))
+
+
+def prune(
+    model: nn.Module | Pruned,
+    example: Example,
+    *,
+    budget: Budget | None = None,
+    criterion: str | Criterion = "l2",
+    allocator: str | Allocator = "ranked",
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+    frozen: Iterable[str] = (),
+    fold: Literal["none", "mean"] = "none",
+    seed: int = 0,
+) -> Pruned:
+    """Trace, score, allocate, cut and verify: a new model; the caller's is untouched, bit for bit, and so is the RNG.
+
+    `model` may be an earlier `Pruned`, which is then pruned further. `batches` yields (inputs, targets), for criteria
+    that need data. `fold="mean"` puts the mean of what each layer saw of removed units (over the same batches) into
+    its bias, or into the mean of the norm behind it. Raises what the steps raise.
+    """
+    earlier = model if isinstance(model, Pruned) else None
+    net = earlier.model if earlier else model
+    assert isinstance(net, nn.Module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        graph = trace(net, example, frozen=frozen)
+        held = None if batches is None else list(batches)
+        scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
+        plan = allocate(graph, scores, budget, allocator=allocator)
+        if fold == "mean":
+            if not held:
+                raise NeedsData("fold='mean' needs batches to take the mean over")
+            plan = fold_means(graph, plan, [inputs for inputs, _ in held])
+        pruned = cut(graph, plan)
+    if earlier is None:
+        return pruned
+    return replace(pruned, before=earlier.before, origin=earlier.origin.followed_by(plan))
+
+
+def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
+    """As `prune`, but in place: the caller's model becomes the smaller one, whole or not at all."""
+    pruned = prune(model, example, **options)
+    graph = trace(model, example)
+    work = edits(graph, pruned.plan)
+    shift = shifts(graph, model, pruned.plan)
+    apply(model, work)
+    apply_shifts(graph, model, shift, graph.alive(pruned.plan.kept))
+    return replace(pruned, model=model)
+
+
+__all__ = ["Pruned", "allocate", "cut", "prune", "prune_", "score", "trace"]

@@ -1,0 +1,52 @@
+"""A registry of named kinds: a new criterion, allocator or method is found because its file is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Generic, TypeVar
+
+from .errors import UnknownName
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Classes of one kind by name. The package's files are imported at the first look-up, in name order."""
+
+    def __init__(self, kind: str, package: str | None) -> None:
+        assert package is not None
+        self.kind = kind
+        self._package = package
+        self._classes: dict[str, type[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Enter a class under a name, which it then carries as `.name`."""
+
+        def enter(cls: type[T]) -> type[T]:
+            taken = self._classes.get(name)
+            assert taken is None or taken.__qualname__ == cls.__qualname__, f"two {self.kind}s named {name!r}"
+            self._classes[name] = cls
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return enter
+
+    def all(self) -> dict[str, type[T]]:
+        """Name to class, by name."""
+        if not self._loaded:
+            self._loaded = True
+            for module in sorted(m.name for m in iter_modules(import_module(self._package).__path__)):
+                import_module(f"{self._package}.{module}")
+        return dict(sorted(self._classes.items()))
+
+    def make(self, wanted: str | T) -> T:
+        """An instance: by name with default options, or the instance itself. Raises `UnknownName`."""
+        if not isinstance(wanted, str):
+            return wanted
+        classes = self.all()
+        if wanted not in classes:
+            raise UnknownName(self.kind, wanted, classes)
+        return classes[wanted]()

@@ -1,0 +1,113 @@
+"""Save and load: one safetensors file with the weights, and the plans and their origin in its metadata. No pickle."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from .. import files
+from ..errors import CheckpointError, WrongArchitecture
+from ..graph.example import from_json, map_tensors, to_json
+from ..groups.graph import Graph, trace
+from ..groups.plan import Plan
+from .cut import apply, edits
+
+FORMAT = 1
+KIND = "pruned model"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pruned model came from: enough to make it again from a fresh instance of the original class."""
+
+    cls: str
+    example: Any  # shapes and dtypes as JSON
+    shapes: dict[str, list[int]]  # of the dense model's parameters and buffers
+    plans: tuple[Plan, ...]  # in the order they were applied
+
+    @classmethod
+    def of(cls, graph: Graph, plan: Plan) -> Origin:
+        """The origin of a first cut."""
+        kind = type(graph.model)
+        return cls(f"{kind.__module__}.{kind.__qualname__}", to_json(graph.example), _shapes(graph.model), (plan,))
+
+    def followed_by(self, plan: Plan) -> Origin:
+        """The origin of a further cut."""
+        return Origin(self.cls, self.example, self.shapes, (*self.plans, plan))
+
+
+class Saveable(Protocol):
+    """What `save` takes: a `Pruned`."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The smaller model."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from."""
+
+
+def _shapes(model: nn.Module) -> dict[str, list[int]]:
+    return {n: list(t.shape) for n, t in (*model.named_parameters(), *model.named_buffers())}
+
+
+def save(pruned: Saveable, path: str | os.PathLike[str]) -> None:
+    """Write weights, plans and origin to one `.safetensors` file, in one step: a full disk leaves the old file whole.
+
+    Raises `CheckpointError`.
+    """
+    origin = pruned.origin
+    facts = {
+        "format": FORMAT,
+        "class": origin.cls,
+        "example": origin.example,
+        "shapes": origin.shapes,
+        "plans": [plan.model_dump(mode="json") for plan in origin.plans],
+    }
+    files.write(Path(path), KIND, pruned.model.state_dict(), facts)
+
+
+def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
+    """A model as saved: the plans are replayed on a copy of `into`, a fresh instance of the original class.
+
+    `into` is untouched. Raises `CheckpointError` for a file that is missing, damaged, foreign or of another version,
+    `WrongArchitecture` (names the first mismatch) for a file that belongs to another model.
+    """
+    tensors, facts = files.read(Path(path), KIND)
+    if facts.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {facts.get('format')!r}; this version reads {FORMAT}; update secateur")
+    _same_shapes(path, facts["shapes"], _shapes(into))
+    model = copy.deepcopy(into)
+    for stored in facts["plans"]:
+        try:
+            plan = Plan.model_validate(stored)
+        except ValidationError as error:
+            raise CheckpointError(f"{path} holds a plan that cannot be read: {error.errors()[0]['msg']}") from error
+        example = _on(from_json(facts["example"]), model)
+        apply(model, edits(trace(model, example), plan))
+    _same_shapes(path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()})
+    model.load_state_dict(tensors)
+    return model
+
+
+def _on(example: Any, model: nn.Module) -> Any:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return map_tensors(example, lambda t: t.to(device))
+
+
+def _same_shapes(path: str | os.PathLike[str], stored: dict[str, list[int]], own: dict[str, list[int]]) -> None:
+    for name in [*stored, *own]:
+        theirs, ours = stored.get(name, "absent"), own.get(name, "absent")
+        if theirs != ours:
+            raise WrongArchitecture(
+                f"{path} is of another model: {name} is {theirs} in the file and {ours} in the model; "
+                "give load(..., into=) a fresh, unpruned instance of the class that was pruned"
+            )

@@ -1,0 +1,112 @@
+"""Cut: slice parameters, buffers and the ints behind shapes, in place on the user's own classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import SurgeryError
+from ..graph.labels import Axis
+from ..graph.provenance import Attribute, evaluate
+from ..groups.graph import Graph
+from ..groups.plan import Plan
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Everything a cut will set, worked out before anything is set."""
+
+    indices: dict[str, dict[int, NDArray[np.int64]]]  # tensor name -> axis -> positions kept
+    attributes: dict[Attribute, int]
+
+
+def edits(graph: Graph, plan: Plan) -> Edits:
+    """What a plan means for each tensor and attribute.
+
+    Raises `PlanError` when the plan does not fit, `SurgeryError` when an int cannot be made to follow.
+    """
+    plan.check(graph)
+    alive = graph.alive(plan.kept)
+    indices: dict[str, dict[int, NDArray[np.int64]]] = {}
+    for name, axes in graph.trace.tensors.items():
+        for d, axis in enumerate(axes):
+            keep = alive[axis]
+            if not keep.all():
+                indices.setdefault(name, {})[d] = np.flatnonzero(keep)
+    return Edits(indices, _attributes(graph, alive))
+
+
+def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
+    def kept(axis: Axis) -> int:
+        return int(alive[axis].sum())
+
+    values = dict(graph.trace.attributes)
+    changed = {
+        need.source: kept(need.axis)
+        for need in graph.trace.needs
+        if isinstance(need.source, Attribute) and kept(need.axis) != need.axis.size
+    }
+    values.update(changed)
+    for need in graph.trace.needs:
+        if evaluate(need.source, values, kept) != kept(need.axis):
+            raise SurgeryError(
+                f"{need.use} at {need.path or 'the model'} would be {evaluate(need.source, values, kept)} after the cut, "
+                f"but {kept(need.axis)} indices are left; freeze that module with frozen={need.path!r}"
+            )
+    return changed
+
+
+def apply(model: nn.Module, edits: Edits) -> None:
+    """Set everything. Shared parameters stay shared; dtype, device, requires_grad and memory format survive."""
+    fresh: dict[int, Tensor] = {}
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, axes in edits.indices.items():
+            fresh[id(named[name])] = _sliced(named[name], axes)
+    for module in model.modules():
+        for slots in (module._parameters, module._buffers):
+            for key, tensor in slots.items():
+                if tensor is not None and id(tensor) in fresh:
+                    slots[key] = fresh[id(tensor)]
+    modules = dict(model.named_modules())
+    for attribute, value in edits.attributes.items():
+        setattr(modules[attribute.path], attribute.name, value)
+    for module in model.modules():
+        restate(module)
+
+
+def _sliced(tensor: Tensor, axes: dict[int, NDArray[np.int64]]) -> Tensor:
+    data: Tensor = tensor.detach()
+    channels_last = data.dim() == 4 and data.is_contiguous(memory_format=torch.channels_last)
+    for d, index in axes.items():
+        data = data.index_select(d, torch.from_numpy(index).to(data.device))
+    data = data.contiguous(memory_format=torch.channels_last) if channels_last else data.contiguous()
+    if isinstance(tensor, nn.Parameter):
+        data = nn.Parameter(data, requires_grad=tensor.requires_grad)
+    return data
+
+
+def restate(module: nn.Module) -> None:
+    """Bring the sizes that torch's own layers state about themselves in line with their tensors."""
+    for attribute, value in _stated(module).items():
+        if getattr(module, attribute) != value:
+            setattr(module, attribute, value)
+
+
+def _stated(module: nn.Module) -> dict[str, Any]:
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.modules.conv._ConvNd) and isinstance(weight, Tensor):
+        first, second = weight.shape[0], weight.shape[1] * module.groups
+        names = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
+        return {names[0]: first, names[1]: second}
+    if isinstance(module, nn.Linear) and isinstance(weight, Tensor):
+        return {"out_features": weight.shape[0], "in_features": weight.shape[1]}
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        held = weight if isinstance(weight, Tensor) else module.running_mean
+        return {} if held is None else {"num_features": held.shape[0]}
+    return {}

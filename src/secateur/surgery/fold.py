@@ -1,0 +1,116 @@
+"""Constant folding: what a layer saw of removed units goes into its bias, or into the mean of the norm behind it.
+
+Exact where the removed units are constant and the layer pads nothing; with zero padding exact away from the border.
+(Network slimming zeroes a scale and leaves the shift: the channel is then the constant act(beta).)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import SurgeryError
+from ..graph.example import Example, call
+from ..graph.record import Contraction, Writer
+from ..graph.trace import eval_mode
+from ..groups.graph import Graph
+from ..groups.plan import Fold, Plan
+from .mask import AtContractions
+
+
+def _reader(graph: Graph, weight: str) -> Writer:
+    """The layer whose weight reads the units; every such layer also writes."""
+    found = [w for w in graph.trace.writers if w.weight == weight]
+    if len(found) != 1:
+        raise SurgeryError(
+            f"{weight} is used {len(found)} times; what it saw of removed units cannot be folded into one bias"
+        )
+    return found[0]
+
+
+def shifts(graph: Graph, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """What each reading layer's output gains: weight name -> (outputs,), from the dense weights of `model`."""
+    named = dict(model.named_parameters())
+    total: dict[str, Tensor] = {}
+    for fold in plan.folds:
+        weight = named[fold.reader].detach()
+        if _reader(graph, fold.reader).groups != 1:
+            raise SurgeryError(f"{fold.reader} belongs to a grouped convolution; folding into it is not supported")
+        member = next((m for m in graph[fold.group].members if m.tensor == fold.reader and m.role == "in"), None)
+        if member is None or member.axis != 1:
+            raise SurgeryError(f"{fold.reader} does not read group {fold.group!r}")
+        index = torch.from_numpy(member.index[list(fold.units)].reshape(-1))
+        constants = torch.tensor(fold.constants, dtype=torch.float64).reshape(-1)
+        columns = (
+            weight.index_select(1, index.to(weight.device)).to(torch.float64).flatten(2).sum(-1)
+            if weight.dim() > 2
+            else (weight.index_select(1, index.to(weight.device)).to(torch.float64))
+        )
+        shift = columns @ constants.to(weight.device)
+        total[fold.reader] = total.get(fold.reader, 0) + shift
+    return total
+
+
+def apply_shifts(graph: Graph, model: nn.Module, shifts: dict[str, Tensor], alive: np.ndarray) -> None:
+    """Add the shifts to a model that has been cut: to the bias, else to the running mean of the norm behind."""
+    modules = dict(model.named_modules())
+    for weight, shift in shifts.items():
+        writer = _reader(graph, weight)
+        left = shift[torch.from_numpy(np.flatnonzero(alive[writer.axis]))]
+        with torch.no_grad():
+            if writer.bias is not None:
+                model.get_parameter(writer.bias).add_(left.to(model.get_parameter(writer.bias).dtype))
+                continue
+            norm = modules[writer.norm] if writer.norm is not None else None
+            if norm is None or getattr(norm, "running_mean", None) is None:
+                raise SurgeryError(
+                    f"{weight} has no bias and no batch norm behind it; give the layer a bias to fold into"
+                )
+            norm.running_mean.sub_(left.to(norm.running_mean.dtype))
+
+
+@torch.no_grad()
+def seen_means(graph: Graph, model: nn.Module, batches: Iterable[Example]) -> dict[int, Tensor]:
+    """Mean of what each contraction reads, by index of the summed axis: contraction number -> (n,) float64."""
+    order = {id(c): i for i, c in enumerate(graph.trace.contractions)}
+    total: dict[int, Tensor] = {}
+    count: dict[int, int] = {}
+
+    def note(contraction: Contraction, x: Tensor) -> Tensor:
+        i = order[id(contraction)]
+        rows = x.to(torch.float64).movedim(contraction.axis, -1).reshape(-1, contraction.labels.size)
+        total[i] = total.get(i, 0) + rows.sum(0)
+        count[i] = count.get(i, 0) + rows.shape[0]
+        return x
+
+    with eval_mode(model):
+        for batch in batches:
+            with AtContractions(graph.trace, note):
+                call(model, batch)
+    return {i: total[i] / count[i] for i in total}
+
+
+def fold_means(graph: Graph, plan: Plan, batches: Iterable[Example], model: nn.Module | None = None) -> Plan:
+    """The plan with one `Fold` for each layer that read removed units: their mean over the batches, in eval mode."""
+    means = seen_means(graph, graph.model if model is None else model, batches)
+    kept = plan.kept
+    folds: list[Any] = []
+    for i, contraction in enumerate(graph.trace.contractions):
+        if contraction.weight is None:
+            continue
+        for name in kept:
+            group = graph[name]
+            member = next((m for m in group.members if m.tensor == contraction.weight and m.role == "in"), None)
+            if member is None:
+                continue
+            gone = np.delete(np.arange(group.size), kept[name])
+            constants = means[i][torch.from_numpy(member.index[gone])].tolist()
+            units = tuple(map(int, gone))
+            folds.append(
+                Fold(group=name, reader=contraction.weight, units=units, constants=tuple(map(tuple, constants)))
+            )
+    return Plan(edits=(*plan.edits, *folds))

@@ -1,0 +1,96 @@
+"""Verify: the cut model must give what the masked original gives, in float64."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import VerificationError
+from ..graph.example import call, map_tensors, tensors
+from ..graph.record import Contraction
+from ..graph.trace import eval_mode
+from ..groups.graph import Graph
+from ..groups.plan import Plan
+from .fold import shifts
+from .mask import along, masked_forward
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of a verification."""
+
+    max_error: float  # max |masked - cut| / (max |masked(x) - masked(x')|, or max |masked(x)| if that is smaller)
+    tolerance: float
+    reference: str  # what the cut model was held against
+
+
+def double(tree: Any) -> Any:
+    """Floating tensors in float64, others as they are."""
+    return map_tensors(tree, lambda t: t.detach().double() if t.is_floating_point() else t.detach())
+
+
+def other_example(example: Any, seed: int = 0) -> Any:
+    """An input of the same shapes: floating tensors anew, from their own mean and spread; whole numbers shuffled."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def anew(t: Tensor) -> Tensor:
+        if not t.is_floating_point():
+            return t.flatten()[torch.randperm(t.numel(), generator=generator)].reshape(t.shape)
+        noise = torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device)
+        return noise * (t.double().std(correction=0) + 1.0) + t.double().mean()
+
+    return map_tensors(example, anew)
+
+
+@torch.no_grad()
+def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLERANCE) -> Check:
+    """Run the masked original and the cut model in float64 on two inputs; raise `VerificationError` if they differ.
+
+    The error is relative to how much the masked output moves between the two inputs, so that a large constant in the
+    output cannot hide a difference. Neither model is touched.
+    """
+    original, small = (copy.deepcopy(m).double() for m in (graph.model, cut))
+    inputs = [double(graph.example), other_example(graph.example)]
+    alive = torch.from_numpy(graph.alive(plan.kept))
+    shift = shifts(graph, original, plan)
+
+    def after(contraction: Contraction, y: Tensor) -> Tensor:
+        if contraction.weight not in shift:
+            return y
+        return y + along(y, 1, shift[contraction.weight])
+
+    masked = [tensors(masked_forward(original, graph.trace, x, alive, after)) for x in inputs]
+    with eval_mode(small):
+        got = [tensors(call(small, x)) for x in inputs]
+    error = _relative(masked, got)
+    reference = "the original with removed units masked" + (", their constants folded" if shift else "")
+    if not error <= tolerance:
+        raise VerificationError(
+            f"the cut model differs from {reference}: relative error {error:.3g} > {tolerance:g}; nothing was changed"
+        )
+    return Check(error, tolerance, reference)
+
+
+def _relative(masked: list[list[Tensor]], got: list[list[Tensor]]) -> float:
+    """The largest difference over all outputs, relative to how far each output moves between inputs."""
+    worst = 0.0
+    for outputs in zip(*masked, *got, strict=True):
+        a, b, cut_a, cut_b = outputs
+        if not a.is_floating_point() or not a.numel():
+            continue
+        if a.shape != cut_a.shape:
+            return float("inf")
+        size = a.abs().max().item()
+        # An output that hardly moves is not held to less than float64 can resolve.
+        moved = max(min((a - b).abs().max().item(), size), 1e-6 * size) or np.finfo(np.float64).tiny
+        difference = max((a - cut_a).abs().max().item(), (b - cut_b).abs().max().item())
+        error = difference / moved if difference else 0.0
+        worst = error if np.isnan(error) else max(worst, error)
+    return worst

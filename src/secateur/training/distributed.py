@@ -1,0 +1,74 @@
+"""One run on several processes: what the loop needs to know of the others, and nothing when it is alone.
+
+Start the same script with `python -m torch.distributed.run --nproc_per_node N script.py`; nothing in it changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from secateur.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among `world` of them."""
+
+    rank: int = 0
+    world: int = 1
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The module to call: one that averages gradients over the processes, or the model itself when alone."""
+        return DistributedDataParallel(model) if self.world > 1 else model
+
+    def mean(self, value: Tensor | float, device: torch.device) -> float:
+        """The mean of a scalar over the processes."""
+        if self.world == 1:
+            return float(value)
+        total = torch.as_tensor(value, dtype=torch.float64).detach().to(device, copy=True)
+        dist.all_reduce(total)
+        return float(total) / self.world
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give everyone the buffers of rank 0, such as running statistics, which each process updates on its own."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def agree_on(self, step: int, device: torch.device) -> None:
+        """Raises CheckpointError where the processes found different checkpoints."""
+        mean = self.mean(float(step), device)
+        if self.mean(abs(step - mean), device) > 0:
+            raise CheckpointError(
+                f"rank {self.rank} resumes at step {step}, others do not: share the checkpoint's folder."
+            )
+
+
+@contextmanager
+def team(device: torch.device) -> Iterator[Team]:
+    """The processes that torchrun started, or the group that the caller set up; what was set up here is taken down."""
+    if dist.is_available() and dist.is_initialized():
+        yield Team(dist.get_rank(), dist.get_world_size())
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield Team(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+    else:
+        yield Team()
+
+
+def local_device() -> torch.device | None:
+    """The GPU that torchrun meant for this process, if it runs under torchrun on a machine with GPUs."""
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return None
