@@ -8,6 +8,7 @@ from .errors import SecateurError
 from .groups.graph import Graph
 from .groups.group import Group
 from .groups.plan import Fold, Keep, Plan
+from .methods.base import METHODS, Method
 from .prune import Pruned, allocate, cut, prune, prune_, score, trace
 from .surgery.checkpoint import load, save
 
@@ -24,6 +25,11 @@ def allocators() -> dict[str, type[Allocator]]:
     return ALLOCATORS.all()
 
 
+def methods() -> dict[str, type[Method]]:
+    """All methods by name."""
+    return METHODS.all()
+
+
 __all__ = [
     "Allocator",
     "Budget",
@@ -33,6 +39,7 @@ __all__ = [
     "Graph",
     "Group",
     "Keep",
+    "Method",
     "Plan",
     "Pruned",
     "SecateurError",
@@ -42,6 +49,7 @@ __all__ = [
     "criteria",
     "cut",
     "load",
+    "methods",
     "prune",
     "prune_",
     "save",

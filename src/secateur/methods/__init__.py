@@ -1,0 +1,1 @@
+"""Floor 7: methods, one paper a file, found by registration."""

@@ -5,9 +5,8 @@ Start the same script with `python -m torch.distributed.run --nproc_per_node N s
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +31,7 @@ class Team:
     def mean(self, value: Tensor | float, device: torch.device) -> float:
         """The mean of a scalar over the processes."""
         if self.world == 1:
-            return float(value)
+            return float(torch.as_tensor(value).detach())
         total = torch.as_tensor(value, dtype=torch.float64).detach().to(device, copy=True)
         dist.all_reduce(total)
         return float(total) / self.world
@@ -52,19 +51,18 @@ class Team:
             )
 
 
-@contextmanager
-def team(device: torch.device) -> Iterator[Team]:
-    """The processes that torchrun started, or the group that the caller set up; what was set up here is taken down."""
-    if dist.is_available() and dist.is_initialized():
-        yield Team(dist.get_rank(), dist.get_world_size())
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def team(device: torch.device) -> Team:
+    """The processes that torchrun started, or the group that the caller set up.
+
+    A group set up here stays for later calls and is taken down when Python exits: torch cannot reliably set up a second
+    one under the same torchrun (the ranks meet at addresses of the first).
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return Team()
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        try:
-            yield Team(dist.get_rank(), dist.get_world_size())
-        finally:
-            dist.destroy_process_group()
-    else:
-        yield Team()
+        atexit.register(dist.destroy_process_group)
+    return Team(dist.get_rank(), dist.get_world_size())
 
 
 def local_device() -> torch.device | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ def describe(thing: object) -> dict[str, Any]:
     """
     if thing is None or hasattr(thing, "__qualname__"):
         return {"name": getattr(thing, "__qualname__", None)}
-    frozen = is_dataclass(thing) and type(thing).__dataclass_params__.frozen  # type: ignore[attr-defined]
-    values = {f.name: getattr(thing, f.name) for f in fields(thing)} if frozen and is_dataclass(thing) else {}
+    frozen = getattr(getattr(thing, "__dataclass_params__", None), "frozen", False)
+    values = {name: getattr(thing, name) for name in getattr(thing, "__dataclass_fields__", ())} if frozen else {}
     plain = {name: value for name, value in values.items() if isinstance(value, (bool, int, float, str))}
     return {"name": type(thing).__qualname__, **plain}
 

@@ -85,7 +85,7 @@ class Loader:
         return min(self.batch_size, self.examples - step * self.batch_size)
 
     def epoch(self, e: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `e` from step `start` on; of `world` processes, `rank` gets every world-th row of each."""
+        """The batches of epoch `e` from step `start` on; with several processes, every `world`-th row of each."""
         order = torch.arange(self.examples)
         if self.shuffle:
             order = torch.randperm(self.examples, generator=_generator(self.seed, "order", e))

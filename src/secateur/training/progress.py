@@ -12,7 +12,7 @@ Report = Callable[[int, float, float, float | None], None]
 
 @contextmanager
 def bar(total: int, shown: bool) -> Iterator[Report]:
-    """Gives `report(steps_done, loss, lr, metric)`, which moves a bar of `total` steps, or does nothing if not shown."""
+    """Gives `report(steps_done, loss, lr, metric)`, which moves a bar of `total` steps if it is shown."""
     figures = TextColumn("{task.fields[figures]}")
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), figures)
     with Progress(*columns, disable=not shown) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -52,7 +53,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         stages = (0.0, *self.milestones, 1.0)
-        if not all(a < b for a, b in zip(stages, stages[1:], strict=False)):
+        if not all(a < b for a, b in pairwise(stages)):
             raise TrainingError(
                 f"milestones = {self.milestones!r}: they are rising fractions of the run, within (0, 1)."
             )
@@ -100,8 +101,7 @@ class Recipe(BaseModel):
         """The optimizer, without rates that change: those are set at each step from `lr_at` and `momentum_at`."""
         if self.optimizer == "adamw":
             return optim.AdamW(parameters, lr=self.lr, betas=(self.momentum, 0.999), weight_decay=self.weight_decay)
-        common = {"lr": self.lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
-        return optim.SGD(parameters, nesterov=self.nesterov, **common)
+        return optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov)
 
     def set_rates(self, optimizer: optim.Optimizer, step: int, total: int) -> float:
         """Set the optimizer to the rates of step `step` of `total`; returns the learning rate."""

@@ -13,7 +13,7 @@ import torch
 
 
 def child_seed(seed: int, *labels: int | str) -> int:
-    """A seed in [0, 2**63) that depends on `seed` and `labels` alone: the same on every machine and in every process."""
+    """A seed in [0, 2**63) that depends on `seed` and `labels` alone, on any machine and in any process."""
     text = json.dumps([seed, *labels])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

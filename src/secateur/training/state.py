@@ -17,8 +17,8 @@ from secateur.methods.hook import Hook
 def capture(model: nn.Module, optimizer: optim.Optimizer, hooks: Sequence[Hook]) -> dict[str, Tensor]:
     """Named tensors: `model.*`, `optimizer.<parameter number>.*`, `hook.<number>.*`."""
     tensors = {f"model.{name}": tensor for name, tensor in _own(model).items()}
-    for number, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{slot}": t for slot, t in slots.items() if isinstance(t, Tensor)}
+    for place, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{place}.{slot}": t for slot, t in slots.items() if isinstance(t, Tensor)}
     for number, hook in enumerate(hooks):
         tensors |= {f"hook.{number}.{name}": tensor for name, tensor in hook.state_dict().items()}
     return tensors
@@ -33,8 +33,8 @@ def restore(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: optim.Op
             tensor.copy_(stored[name])
     slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in _below("optimizer", tensors).items():
-        number, slot = name.split(".")
-        slots[int(number)][slot] = tensor
+        place, slot = name.split(".")
+        slots[int(place)][slot] = tensor
     groups: Any = optimizer.state_dict()["param_groups"]  # rates are set at each step, so the fresh ones will do
     optimizer.load_state_dict({"state": dict(slots), "param_groups": groups})
     for number, hook in enumerate(hooks):

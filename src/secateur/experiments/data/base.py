@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import DataError, UnknownName
-from secateur.training import Loader
+from secateur.training.loader import Loader
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -97,18 +97,19 @@ class Data:
 
 
 def stratified(y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the kept and of the held-out part, each ascending; every class gives `fraction` of its own, rounded.
+    """Indices of the kept and of the held-out part, each ascending; each class gives `fraction` of its own, within one.
 
     Raises DataError for a fraction that is not above 0 and below 1, or that leaves a part empty.
     """
     if not 0 < fraction < 1:
         raise DataError(f"cannot hold out a fraction of {fraction}: give one above 0 and below 1, such as 0.1.")
+    wanted = round(fraction * len(y))
+    if not 0 < wanted < len(y):
+        raise DataError(f"holding out {fraction} of {len(y)} images leaves a part empty.")
     generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(y), dtype=torch.bool)
+    place = torch.empty(len(y), dtype=torch.float64)  # of each image within its class, in 0..1, in a random order
     for label in y.unique():
         members = (y == label).nonzero().flatten()
-        shuffled = members[torch.randperm(len(members), generator=generator)]
-        held[shuffled[: round(fraction * len(members))]] = True
-    if held.all() or not held.any():
-        raise DataError(f"holding out {fraction} of {len(y)} images leaves a part empty.")
-    return (~held).nonzero().flatten(), held.nonzero().flatten()
+        place[members] = (torch.randperm(len(members), generator=generator) + 0.5).double() / len(members)
+    order = place.argsort(stable=True)
+    return order[wanted:].sort().values, order[:wanted].sort().values

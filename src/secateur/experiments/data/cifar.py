@@ -102,4 +102,4 @@ def _split(images: np.ndarray, labels: np.ndarray) -> Split:
         raise ValueError(f"images {images.dtype} {images.shape} with labels {labels.shape}")
     if labels.size and not 0 <= labels.min() <= labels.max() < CLASSES:
         raise ValueError(f"labels from {labels.min()} to {labels.max()}, 0 to {CLASSES - 1} needed")
-    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+    return Split(torch.from_numpy(np.array(images, order="C")), torch.from_numpy(labels.astype(np.int64)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import BadExample
-from secateur.experiments.models.libraries import hf_config, timm_cfg, torchvision_builder
+from secateur.experiments.models.libraries import hf_config, hf_main_input, timm_cfg, torchvision_builder
 from secateur.experiments.models.registry import entry
 
 TOKENS = 16
@@ -55,18 +55,17 @@ def _timm(name: str) -> Tensor:
 
 def _hf(where: str) -> dict[str, Tensor]:
     config = hf_config(where)
-    vocabulary = getattr(config, "vocab_size", None)
-    if vocabulary is not None:
-        names = ["input_ids", "decoder_input_ids"] if config.is_encoder_decoder else ["input_ids"]
+    fed = hf_main_input(config)
+    vocabulary: int | None = getattr(config, "vocab_size", None)
+    if fed == "input_ids" and vocabulary is not None:
+        names = [fed, "decoder_input_ids"] if config.is_encoder_decoder else [fed]
         return {name: _tokens(vocabulary) for name in names}
     channels: int | None = getattr(config, "num_channels", None)
-    if channels is None:
-        raise BadExample(
-            f"the configuration {where!r} has neither vocab_size nor num_channels: give an example yourself."
-        )
-    size: Any = getattr(config, "image_size", None) or IMAGE[1:]
-    height, width = (size, size) if isinstance(size, int) else size
-    return {"pixel_values": _noise(channels, height, width)}
+    if fed == "pixel_values" and channels is not None:
+        size: Any = getattr(config, "image_size", None) or IMAGE[1:]
+        height, width = (size, size) if isinstance(size, int) else size
+        return {fed: _noise(channels, height, width)}
+    raise BadExample(f"no example can be made up for {where!r} (its main input is {fed!r}): give one yourself.")
 
 
 _LIBRARIES: dict[str, Callable[[str], Tensor | dict[str, Tensor]]] = {

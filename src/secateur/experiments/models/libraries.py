@@ -73,6 +73,12 @@ def hf_config(where: str) -> Any:
         raise CheckpointError(f"{where!r} holds no configuration that transformers knows: {error}") from error
 
 
+def hf_main_input(config: Any) -> str:
+    """What the model of this configuration is fed first: "input_ids", "pixel_values", "input_features", ..."""
+    name: str = optional("transformers").MODEL_MAPPING[type(config)].main_input_name
+    return name
+
+
 def hf_model(where: str, classes: int | None) -> nn.Module:
     """A transformers model: the class that the configuration declares, or AutoModel where it declares none.
 

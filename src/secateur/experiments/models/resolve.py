@@ -51,7 +51,7 @@ def _call(module: str, name: str, classes: int | None) -> nn.Module:
     spec = f"{module}:{name}"
     if not callable(factory):
         raise BadModel(f"{spec} is {type(factory).__name__}, not a callable that builds a model.")
-    found = factory(**_classes_argument(spec, factory, classes))
+    found = factory(**_arguments(spec, factory, classes))
     if not isinstance(found, nn.Module):
         raise BadModel(f"{spec} returned {type(found).__name__}, not a torch.nn.Module.")
     return found
@@ -78,11 +78,16 @@ def _exists(module: str) -> bool:
         return False
 
 
-def _classes_argument(spec: str, factory: Callable[..., Any], classes: int | None) -> dict[str, int]:
-    if classes is None:
-        return {}
-    accepted = inspect.signature(factory).parameters
-    for argument in ("classes", "num_classes"):
-        if argument in accepted:
-            return {argument: classes}
-    raise BadModel(f"classes={classes} was asked for, but {spec} takes neither `classes` nor `num_classes`.")
+def _arguments(spec: str, factory: Callable[..., Any], classes: int | None) -> dict[str, int]:
+    try:
+        signature = inspect.signature(factory)
+        names = [name for name in ("classes", "num_classes") if name in signature.parameters]
+        arguments = {} if classes is None else dict.fromkeys(names[:1], classes)
+        signature.bind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise BadModel(
+            f"{spec} cannot be called without further arguments ({error}): wrap it in a function."
+        ) from error
+    if classes is not None and not arguments:
+        raise BadModel(f"classes={classes} was asked for, but {spec} takes neither `classes` nor `num_classes`.")
+    return arguments

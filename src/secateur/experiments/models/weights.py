@@ -23,7 +23,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     mismatch) for a sound file that belongs to another model.
     """
     stored = _read(Path(path))
-    wanted = model.state_dict()
+    wanted = model.state_dict(keep_vars=True)  # the parameters themselves: tied ones are one object
     if not any(name.startswith("module.") for name in wanted):
         stored = {name.removeprefix("module."): tensor for name, tensor in stored.items()}
     _refuse_mismatch(stored, wanted, path)
@@ -44,12 +44,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_mismatch(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    loaded = {tensor.data_ptr() for name, tensor in wanted.items() if name in stored}
+    loaded = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
         shape = list(tensor.shape)
         if name not in stored:
-            tied = tensor.numel() > 0 and tensor.data_ptr() in loaded
-            if not tied and not name.endswith("num_batches_tracked"):
+            if id(tensor) not in loaded and not name.endswith("num_batches_tracked"):
                 raise WrongArchitecture(f"{name} has shape {shape} in the model and is not in {path}.")
         elif list(stored[name].shape) != shape:
             raise WrongArchitecture(f"{name} has shape {list(stored[name].shape)} in {path} and {shape} in the model.")

@@ -1,0 +1,34 @@
+"""L1 filter pruning. Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710).
+
+Claim: removing whole filters of small L1 norm and fine-tuning loses little. Departure: the paper sets a ratio per stage
+by hand from sensitivity curves (see `li2017` for its published configurations); here every group keeps the same
+fraction, the largest that meets the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..allocation.base import Allocator
+from ..allocation.uniform import Uniform
+from ..criteria.base import Criterion
+from ..criteria.l1 import L1
+from .base import Method, method
+
+
+@method("l1")
+@dataclass(frozen=True)
+class L1Filter(Method):
+    """Filters of smallest L1 norm, the same fraction of every group."""
+
+    paper = "Li et al., ICLR 2017 (1608.08710)"
+
+    @property
+    def criterion(self) -> Criterion:
+        """L1 norm of the weights that write a unit."""
+        return L1()
+
+    @property
+    def allocator(self) -> Allocator:
+        """The same fraction everywhere."""
+        return Uniform()
