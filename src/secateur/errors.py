@@ -43,7 +43,8 @@ class UnknownName(SecateurError):
         known = sorted(known)
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"there is no {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+        shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        super().__init__(f"there is no {kind} {name!r}.{hint} Known: {shown or 'none'}.")
 
 
 class NeedsData(SecateurError):

@@ -6,6 +6,7 @@ Start the same script with `python -m torch.distributed.run --nproc_per_node N s
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 
@@ -61,8 +62,13 @@ def team(device: torch.device) -> Team:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return Team()
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_take_down)
     return Team(dist.get_rank(), dist.get_world_size())
+
+
+def _take_down() -> None:
+    gc.collect()  # a wrapped model that is still waiting for collection keeps the group's threads alive: abort at exit
+    dist.destroy_process_group()
 
 
 def local_device() -> torch.device | None:
