@@ -4,7 +4,7 @@ SecateurError
 ├── TraceError              the model could not be read from one forward
 ├── UnknownName             a criterion, allocator, method, model, ... that does not exist (the nearest is named)
 ├── NeedsData               a criterion or method needs batches (and a loss), and none were given
-├── BadExample              an input that is not a tensor, a tuple or a dict of keyword inputs, or that has no tensor in it
+├── BadExample              an input that is not a tensor, a tuple or a dict of keyword inputs, or holds no tensor
 ├── BadModel                the model itself cannot be worked on (NaN weights, two dtypes where one is needed, ...)
 ├── BudgetError
 │   ├── BadBudget           a budget that no model could be asked to meet: 0, negative, NaN, no field

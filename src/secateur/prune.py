@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
 from .criteria.base import CRITERIA, Criterion
 from .criteria.evidence import Batches, Evidence, Loss, collect
-from .errors import BadModel, NeedsData
+from .errors import BadModel, UnknownName
 from .graph.example import Example
 from .groups.graph import Graph, trace
 from .groups.plan import Plan
@@ -23,7 +23,11 @@ from .groups.scores import Scores
 from .surgery.checkpoint import Origin
 from .surgery.cut import apply, edits
 from .surgery.fold import apply_shifts, fold_means, shifts
+from .surgery.recalibrate import recalibrate
+from .surgery.reconstruct import reconstruct
 from .surgery.verify import Check, verify
+
+Repair = Literal["none", "fold", "recalibrate", "reconstruct"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +104,16 @@ def prune(
     batches: Batches | None = None,
     loss: Loss | None = None,
     frozen: Iterable[str] = (),
-    fold: Literal["none", "mean"] = "none",
+    repair: Repair = "none",
     seed: int = 0,
 ) -> Pruned:
     """Trace, score, allocate, cut and verify: a new model; the caller's is untouched, bit for bit, and so is the RNG.
 
     `model` may be an earlier `Pruned`, which is then pruned further. `batches` yields (inputs, targets), for criteria
-    that need data. `fold="mean"` puts the mean of what each layer saw of removed units (over the same batches) into
-    its bias, or into the mean of the norm behind it. Raises what the steps raise.
+    that need data and for `repair`, which makes up for the cut without labels or gradients: "fold" puts the mean of
+    what each layer saw of removed units into its bias or the norm behind it, "recalibrate" measures batch-norm
+    statistics anew, "reconstruct" refits each layer that lost inputs to what the dense layer gave, by least squares.
+    Raises what the steps raise.
     """
     earlier = model if isinstance(model, Pruned) else None
     net = earlier.model if earlier else model
@@ -118,24 +124,33 @@ def prune(
         held = None if batches is None else list(batches)
         scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
         plan = allocate(graph, scores, budget, allocator=allocator)
-        if fold == "mean":
-            if not held:
-                raise NeedsData("fold='mean' needs batches to take the mean over")
-            plan = fold_means(graph, plan, [inputs for inputs, _ in held])
+        inputs = [x for x, _ in held or ()]
+        if repair == "fold":
+            plan = fold_means(graph, plan, inputs)
         pruned = cut(graph, plan)
+        mend(graph, pruned, inputs, repair)
     if earlier is None:
         return pruned
     return replace(pruned, before=earlier.before, origin=earlier.origin.followed_by(plan))
 
 
+def mend(graph: Graph, pruned: Pruned, inputs: Sequence[Example], repair: Repair) -> None:
+    """Make up for a cut, in place, from inputs alone; "none" and "fold" (which is part of the plan) do nothing here."""
+    if repair == "recalibrate":
+        recalibrate(pruned.model, inputs)
+    elif repair == "reconstruct":
+        reconstruct(graph, pruned.plan, pruned.model, inputs)
+    elif repair not in get_args(Repair):
+        raise UnknownName("repair", repair, get_args(Repair))
+
+
 def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
     """As `prune`, but in place: the caller's model becomes the smaller one, whole or not at all."""
     pruned = prune(model, example, **options)
-    graph = trace(model, example)
-    work = edits(graph, pruned.plan)
-    shift = shifts(graph, model, pruned.plan)
+    small = pruned.model
+    work = edits(trace(model, example), pruned.plan)
     apply(model, work)
-    apply_shifts(graph, model, shift, graph.alive(pruned.plan.kept))
+    model.load_state_dict(small.state_dict())
     return replace(pruned, model=model)
 
 

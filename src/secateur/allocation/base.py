@@ -53,8 +53,11 @@ def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: Cos
 def unreachable(budget: Budget, limits: dict[str, float], least: Cost, dense: Cost) -> str:
     """The message: what was asked, and the least that can be reached."""
     parts = [
-        f"{field} {limit:.6g} asked, at least {getattr(least, field)} ({getattr(least, field) / getattr(dense, field):.4g} of dense)"
+        f"{field} {limit:.6g} asked, at least {getattr(least, field)} "
+        f"({getattr(least, field) / getattr(dense, field):.4g} of dense)"
         for field, limit in limits.items()
         if getattr(least, field) > limit
     ]
-    return f"budget {budget} is below the reachable minimum: {'; '.join(parts)}. Raise it, freeze less, or lower min_keep"
+    return (
+        f"budget {budget} is below the reachable minimum: {'; '.join(parts)}. Raise it, freeze less, or lower min_keep"
+    )

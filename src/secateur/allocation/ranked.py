@@ -37,7 +37,9 @@ class Ranked(Allocator):
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
         """The plan that removes the fewest units, in rank order, that meets the budget."""
         if budget is None:
-            raise BadBudget("the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without")
+            raise BadBudget(
+                "the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without"
+            )
         group, unit = self.order(graph, scores, cost)
         removed = least_removal(group.size, _widths(graph, group), cost, budget)
         kept = {}

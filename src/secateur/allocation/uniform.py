@@ -19,7 +19,10 @@ from .base import Allocator, allocator, least_removal
 @allocator("uniform")
 @dataclass(frozen=True)
 class Uniform(Allocator):
-    """Keep floor(keep * size) units of every group, at least one; without `keep`, the largest fraction that meets the budget."""
+    """Keep floor(keep * size) units of every group, at least one.
+
+    Without `keep`, the largest fraction that meets the budget.
+    """
 
     keep: float | None = None
 

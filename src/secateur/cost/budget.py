@@ -11,7 +11,7 @@ from .cost import Cost
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be left, for each field either a fraction KEPT (0 < value < 1) or an absolute amount (value >= 1).
+    """What may be left, for each field either a fraction KEPT (0 < value <= 1) or an absolute amount (value > 1).
 
     Several fields at once must all hold. `macs` counts multiply-accumulates of one forward on the example, `params`
     parameters, `bytes` parameters and buffers as stored.
@@ -24,9 +24,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise BadBudget(
-                "the budget names nothing; give at least one of macs, params, bytes, as in Budget(macs=0.5)"
-            )
+            raise BadBudget("the budget names nothing; give one of macs, params, bytes or several: Budget(macs=0.5)")
         for name, value in self.fields.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise BadBudget(

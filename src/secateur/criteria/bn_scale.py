@@ -1,5 +1,4 @@
-"""Batch-norm scale |gamma|. Liu, Li, Shen, Huang, Yan, Zhang, "Learning Efficient Convolutional Networks through Network
-Slimming", ICCV 2017 (1708.06519), sec. 3.
+"""Batch-norm scale |gamma|. Liu et al., "Network Slimming", ICCV 2017 (1708.06519), sec. 3.
 
 Claim: after training with an L1 penalty on the scales, a channel with a small scale can go; one threshold for all
 layers. Where several norms write a group, the largest scale counts: a channel goes only if all agree.
@@ -32,8 +31,8 @@ class BNScale(Criterion):
             norm = source.writer.norm
             if norm is None or evidence.model.get_submodule(norm).weight is None:
                 raise BadModel(
-                    f"group {group.name!r} is written by {source.writer.path!r}, which no batch norm with a scale follows; "
-                    f"use another criterion, or frozen={group.name!r}"
+                    f"group {group.name!r} is written by {source.writer.path!r}, and no batch norm with a "
+                    f"scale follows; use another criterion, or frozen={group.name!r}"
                 )
             scale = evidence.weight(f"{norm}.weight").to("cpu", torch.float64).abs()
             scales.append(scale[torch.from_numpy(source.index)].amax(1))

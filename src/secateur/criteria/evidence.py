@@ -7,7 +7,7 @@ gamma * dL/dgamma + beta * dL/dbeta, for a layer without a norm sum(w * dL/dw) +
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,9 @@ def collect(
     evidence = Evidence(graph.model, seed=seed)
     if "gradients" in needs:
         if batches is None:
-            raise NeedsData("this criterion needs gradients: give batches=[(inputs, targets), ...] (and loss=, if not cross entropy)")
+            raise NeedsData(
+                "this criterion needs gradients: give batches=[(inputs, targets), ...], and loss= if not cross entropy"
+            )
         _gate_gradients(graph, evidence, batches, loss or nn.functional.cross_entropy)
     return evidence
 
@@ -91,7 +93,9 @@ def _gate_gradients(graph: Graph, evidence: Evidence, batches: Batches, loss: Lo
             if not torch.isfinite(value).all():
                 raise NeedsData(f"batch {number} gives a loss of {value.item()}; scores from it would mean nothing")
             if not value.requires_grad:
-                raise NeedsData("the loss does not depend on the model's parameters, so there is no gradient to score from")
+                raise NeedsData(
+                    "the loss does not depend on the model's parameters, so there is no gradient to score from"
+                )
             found = torch.autograd.grad(value, [held[n] for n in names], allow_unused=True)
             gradients = dict(zip(names, found, strict=True))
             for group in graph.groups:
@@ -110,7 +114,7 @@ def gate_parameters(model: nn.Module, source: Source) -> list[str]:
     return [n for n in (writer.weight, writer.bias) if n is not None]
 
 
-def gate_gradient(model: nn.Module, group: Group, gradients: dict[str, Tensor | None]) -> Tensor:
+def gate_gradient(model: nn.Module, group: Group, gradients: Mapping[str, Tensor | None]) -> Tensor:
     """dL/dgate of each unit, summed over the layers that share the gate: (units,) float64."""
     total = torch.zeros(group.size, dtype=torch.float64)
     for source in group.sources:
@@ -120,7 +124,5 @@ def gate_gradient(model: nn.Module, group: Group, gradients: dict[str, Tensor | 
             if gradient is None:
                 continue
             product = (model.get_parameter(name).detach() * gradient).to("cpu", torch.float64)
-            total += product.flatten(1).sum(1)[index].reshape(group.size, -1).sum(1) if product.dim() > 1 else (
-                product[index].reshape(group.size, -1).sum(1)
-            )
+            total += product.reshape(product.shape[0], -1).sum(1)[index].reshape(group.size, -1).sum(1)
     return total

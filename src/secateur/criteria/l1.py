@@ -1,8 +1,9 @@
-"""L1 filter norm. Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), sec. 3.1.
+"""L1 filter norm. Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), sec. 3.1.
 
 Claim: filters with small absolute weight sums give weak activations and can go. Departure: where several layers write a
 group (a residual stream), the paper ranks by the projection shortcut alone, which many networks do not have; the
-default here is the mean over all writing layers, each divided by its own mean. `reduction="first"` is closest to the paper.
+default here is the mean over all writing layers, each divided by its own mean. `reduction="first"` is closest
+to the paper.
 """
 
 from __future__ import annotations

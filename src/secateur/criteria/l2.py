@@ -1,4 +1,4 @@
-"""L2 filter norm: the Euclidean variant of Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), sec. 3.1."""
+"""L2 filter norm. Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), sec. 3.1, Euclidean."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..cost.budget import Budget
 from ..errors import StudyError
 from ..methods.base import METHODS, Method
+from ..prune import Repair
 from ..training.recipe import Recipe
 
 Arm = Literal["dense", "finetune", "scratch-e", "scratch-b"]
@@ -34,7 +35,7 @@ class MethodSpec(_Data):
         unknown = set(self.options) - set(plain.options())
         if unknown:
             raise StudyError(
-                f"method {self.name!r} has no option {sorted(unknown)[0]!r}; it has {', '.join(plain.options()) or 'none'}"
+                f"method {self.name!r} has no option {sorted(unknown)[0]!r}; its own: {', '.join(plain.options())}"
             )
         return type(plain)(**self.options)
 
@@ -68,7 +69,8 @@ class Setting(_Data):
     train: Recipe
     finetune: Recipe
     calibration: int = Field(default=512, ge=1)  # training images that criteria may look at
-    recalibrate: bool = False  # measure batch-norm statistics anew after the cut
+    repair: Repair = "none"  # what is done after the cut from the calibration images, without labels
+    frozen: tuple[str, ...] = ()
 
 
 class Run(_Data):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from .. import files
 from ..cost.budget import Budget
 from ..groups.graph import Graph, trace
-from ..prune import Pruned, cut
-from ..surgery.recalibrate import recalibrate
+from ..prune import Pruned, cut, mend
+from ..surgery.fold import fold_means
 from ..training.evaluate import evaluate_accuracy
 from ..training.loop import fit
 from ..training.recipe import Recipe
@@ -72,15 +72,17 @@ def prune_for(run: Run, data: Data, graph: Graph) -> Pruned:
     batches = calibration(run, data)
     with seeded(child_seed(run.seed, "prune")):
         plan = run.method.make().plan(graph, Budget.parse(run.budget), batches=batches, seed=run.seed)
+        inputs = [x for x, _ in batches]
+        if run.setting.repair == "fold" and not plan.folds:
+            plan = fold_means(graph, plan, inputs)
         pruned = cut(graph, plan)
-        if run.setting.recalibrate:
-            recalibrate(pruned.model, [x for x, _ in batches])
+        mend(graph, pruned, inputs, run.setting.repair)
     return pruned
 
 
 def _pruned(run: Run, data: Data, folder: Path) -> dict[str, Any]:
     dense = dense_model(run, data, folder)
-    graph = trace(dense, data.example())
+    graph = trace(dense, data.example(), frozen=run.setting.frozen)
     pruned = prune_for(run, data, graph)
     model, at_cut = pruned.model, _accuracy(pruned.model, data)
     recipe = recipe_for(run.arm, run.setting.train, run.setting.finetune, pruned.before, pruned.after)

@@ -19,8 +19,8 @@ from .config import Run
 SILENT_AFTER = 60.0  # seconds without a heartbeat after which a worker on another machine counts as dead
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
-  key TEXT PRIMARY KEY, place INTEGER NOT NULL, needs TEXT, config TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
-  owner TEXT, beat REAL, result TEXT, error TEXT, seconds REAL
+  key TEXT PRIMARY KEY, place INTEGER NOT NULL, needs TEXT, config TEXT NOT NULL,
+  status TEXT NOT NULL DEFAULT 'pending', owner TEXT, beat REAL, result TEXT, error TEXT, seconds REAL
 )"""
 
 
@@ -107,8 +107,10 @@ class Store:
 
     def _close(self, run: Run, status: str, result: str | None, error: str | None, seconds: float) -> None:
         with self._write() as db:
-            sql = "UPDATE runs SET status = ?, result = ?, error = ?, seconds = ?, owner = NULL WHERE key = ? AND owner = ?"
-            done = db.execute(sql, (status, result, error, seconds, run.key, self.owner)).rowcount
+            sql = "UPDATE runs SET status = ?, result = ?, error = ?, seconds = ?, owner = NULL "
+            done = db.execute(
+                sql + "WHERE key = ? AND owner = ?", (status, result, error, seconds, run.key, self.owner)
+            ).rowcount
         if done != 1:
             raise StudyError(f"run {run.key} ({run.label}) was taken over by another worker; its result stands")
 

@@ -1,4 +1,4 @@
-"""Example inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs, and their shapes as plain JSON."""
+"""Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs; their shapes as plain JSON."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class _Authored(TorchFunctionMode):
         return result
 
 
-_SHAPE = Tensor.shape.__get__
+_SHAPE: Any = vars(torch._C.TensorBase)["shape"].__get__
 
 
 class _Ops(TorchDispatchMode):
@@ -106,11 +106,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def read(model: nn.Module, example: Example) -> Trace:
     """One forward of `model` on fake tensors, as labels. The model, its mode and the RNG are left as they were.
 
-    Raises `BadExample` for an example that is no call. Errors that the model's own forward raises come through as they are.
+    Raises `BadExample` for an example that is no call. Errors of the model's own forward come through as they are.
     """
     args, kwargs = as_call(example)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state = {n: fake.from_tensor(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    state: dict[str, Tensor] = {n: fake.from_tensor(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
     tracer = Tracer()
     for name, tensor in state.items():
         tracer.adopt(tensor, name)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .labels import Axis, Labels, frozen_axis, is_live
 from .provenance import Attribute, Traced, has_size, source_of
-from .record import AFFINE, IN, OUT, Contraction, Need, Term, Trace, Writer
+from .record import IN, Contraction, Need, Term, Trace, Writer
 
 # Functions whose author states sizes; everything else that ends in a view works its sizes out from its inputs.
 STATES_SIZES = {"view", "reshape", "unflatten", "expand", "resize", "repeat", "tile", "broadcast_to"}

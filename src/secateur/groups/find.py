@@ -72,7 +72,7 @@ def _families(trace: Trace) -> Iterator[NDArray[np.int64]]:
     fixed = np.zeros(count, dtype=bool)
     fixed[list(trace.frozen)] = True
     written = np.flatnonzero((roles & OUT) > 0)
-    # Frozen and free classes never share a family; neither do classes that nothing reads and classes that something does.
+    # Frozen and free classes never share a family, nor do classes that nothing reads and classes that something does.
     kinds = signature[written] + fixed[written] * np.uint64(7) + ((roles[written] & IN) > 0) * np.uint64(13)
     for kind in dict.fromkeys(kinds[np.argsort(first[written], kind="stable")].tolist()):
         family = written[kinds == kind]

@@ -1,8 +1,8 @@
-"""Plan: pure data, an ordered list of edits. It can be printed, edited by hand, stored, and replayed on a fresh model."""
+"""Plan: pure data, an ordered list of edits; it can be printed, edited by hand, stored, replayed on a fresh model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -63,7 +63,7 @@ class Plan(_Edit):
         return tuple(e for e in self.edits if isinstance(e, Fold))
 
     @classmethod
-    def keeping(cls, graph: Graph, kept: dict[str, Iterable[int]]) -> Plan:
+    def keeping(cls, graph: Graph, kept: Mapping[str, Iterable[int]]) -> Plan:
         """A plan that keeps these units of these groups; groups kept whole need no edit.
 
         Raises `PlanError` for units that the group does not have, `UnknownName` for a group that does not exist.

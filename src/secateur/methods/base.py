@@ -1,9 +1,9 @@
-"""The contract of a method: one published way to prune, as a frozen dataclass of a criterion, an allocator and hooks."""
+"""The contract of a method: one published way to prune, a frozen dataclass of a criterion, an allocator and hooks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ..allocation.base import Allocator
 from ..allocation.ranked import Ranked
@@ -11,7 +11,6 @@ from ..cost.budget import Budget
 from ..criteria.base import Criterion
 from ..criteria.evidence import Batches, Loss
 from ..criteria.l2 import L2
-from ..errors import NeedsData
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..prune import allocate, score
@@ -43,9 +42,9 @@ class Method(Hook):
         return Ranked()
 
     @property
-    def fold(self) -> Literal["none", "mean"]:
-        """What happens to constants that removed units leave behind."""
-        return "none"
+    def folds_means(self) -> bool:
+        """Whether the mean of what layers saw of removed units is folded into them."""
+        return False
 
     def plan(
         self,
@@ -60,11 +59,7 @@ class Method(Hook):
         held = None if batches is None else list(batches)
         scores = score(graph, self.criterion, batches=held, loss=loss, seed=seed)
         plan = allocate(graph, scores, budget, allocator=self.allocator)
-        if self.fold == "mean":
-            if not held:
-                raise NeedsData(f"method {self.name!r} folds the mean of removed units and needs batches for it")
-            plan = fold_means(graph, plan, [inputs for inputs, _ in held])
-        return plan
+        return fold_means(graph, plan, [inputs for inputs, _ in held or ()]) if self.folds_means else plan
 
     def options(self) -> dict[str, Any]:
         """The method's own fields, as plain data."""

@@ -1,4 +1,4 @@
-"""L1 filter pruning. Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710).
+"""L1 filter pruning. Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710).
 
 Claim: removing whole filters of small L1 norm and fine-tuning loses little. Departure: the paper sets a ratio per stage
 by hand from sensitivity curves (see `li2017` for its published configurations); here every group keeps the same

@@ -1,4 +1,4 @@
-"""The predefined networks of Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), table 1 and sec. 4.
+"""The predefined networks of Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), table 1.
 
 Claim: VGG-16-A, ResNet-56-A/B and ResNet-110-A/B keep the accuracy of the whole network. Convolutions are numbered in
 the order they run, 1 = the first; 1x1 projections are not counted. In residual networks only the first convolution of
@@ -80,8 +80,8 @@ class Predefined(Method):
         convolutions = [w for w in graph.trace.writers if w.kind == "conv" and any(k > 1 for k in w.kernel)]
         if len(convolutions) != config.convolutions:
             raise PlanError(
-                f"configuration {self.config!r} is for {config.convolutions} convolutions, this network has {len(convolutions)}; "
-                f"known: {', '.join(CONFIGS)}"
+                f"configuration {self.config!r} is for {config.convolutions} convolutions, this network has "
+                f"{len(convolutions)}; known: {', '.join(CONFIGS)}"
             )
         scores = score(graph, self.criterion)
         kept = {}

@@ -1,16 +1,15 @@
-"""Network slimming. Liu, Li, Shen, Huang, Yan, Zhang, "Learning Efficient Convolutional Networks through Network Slimming",
-ICCV 2017 (1708.06519).
+"""Network slimming. Liu, Li, Shen, Huang, Yan, Zhang, "Learning Efficient Convolutional Networks through Network
+Slimming", ICCV 2017 (1708.06519).
 
 Claim: an L1 penalty on the batch-norm scales while training lets one global threshold on |gamma| remove channels at
 little loss. Departures: a budget sets the threshold; what a removed channel still gives, act(beta), is folded into its
-readers (`folds=False` gives the reference behaviour, which drops it); `proximal=True` soft-thresholds after each step, which
+readers (`folds=False` drops it, as the reference code does); `proximal=True` soft-thresholds after each step, which
 reaches exact zeros where the sub-gradient oscillates by lr * penalty.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -37,9 +36,9 @@ class Slimming(Method):
         return BNScale()
 
     @property
-    def fold(self) -> Literal["none", "mean"]:
+    def folds_means(self) -> bool:
         """The mean of a channel with a scale near zero is act(beta)."""
-        return "mean" if self.folds else "none"
+        return self.folds
 
     def after_backward(self, model: nn.Module, lr: float) -> None:
         """Sub-gradient: gamma.grad += penalty * sign(gamma), with sign(0) = 0."""

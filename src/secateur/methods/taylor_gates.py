@@ -1,4 +1,4 @@
-"""Taylor pruning. Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Network Pruning", CVPR 2019 (1906.10771).
+"""Taylor pruning. Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019 (1906.10771).
 
 Claim: the first-order change of the loss at a gate after the batch norm ranks units across layers without
 normalisation. Departure: one shot from one pass over the batches; the paper removes a few units every 30 steps of

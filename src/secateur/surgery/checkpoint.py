@@ -83,7 +83,9 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
     """
     tensors, facts = files.read(Path(path), KIND)
     if facts.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {facts.get('format')!r}; this version reads {FORMAT}; update secateur")
+        raise CheckpointError(
+            f"{path} has format {facts.get('format')!r}; this version reads {FORMAT}; update secateur"
+        )
     _same_shapes(path, facts["shapes"], _shapes(into))
     model = copy.deepcopy(into)
     for stored in facts["plans"]:
@@ -93,7 +95,9 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
             raise CheckpointError(f"{path} holds a plan that cannot be read: {error.errors()[0]['msg']}") from error
         example = _on(from_json(facts["example"]), model)
         apply(model, edits(trace(model, example), plan))
-    _same_shapes(path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()})
+    _same_shapes(
+        path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()}
+    )
     model.load_state_dict(tensors)
     return model
 

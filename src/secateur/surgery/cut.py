@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,8 +55,8 @@ def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
     for need in graph.trace.needs:
         if evaluate(need.source, values, kept) != kept(need.axis):
             raise SurgeryError(
-                f"{need.use} at {need.path or 'the model'} would be {evaluate(need.source, values, kept)} after the cut, "
-                f"but {kept(need.axis)} indices are left; freeze that module with frozen={need.path!r}"
+                f"{need.use} at {need.path or 'the model'} would be {evaluate(need.source, values, kept)} after the "
+                f"cut, but {kept(need.axis)} indices are left; freeze that module with frozen={need.path!r}"
             )
     return changed
 
@@ -69,7 +69,7 @@ def apply(model: nn.Module, edits: Edits) -> None:
         for name, axes in edits.indices.items():
             fresh[id(named[name])] = _sliced(named[name], axes)
     for module in model.modules():
-        for slots in (module._parameters, module._buffers):
+        for slots in cast("tuple[dict[str, Tensor | None], ...]", (module._parameters, module._buffers)):
             for key, tensor in slots.items():
                 if tensor is not None and id(tensor) in fresh:
                     slots[key] = fresh[id(tensor)]

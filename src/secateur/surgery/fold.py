@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import SurgeryError
+from ..errors import NeedsData, SurgeryError
 from ..graph.example import Example, call
 from ..graph.record import Contraction, Writer
 from ..graph.trace import eval_mode
@@ -55,22 +55,33 @@ def shifts(graph: Graph, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     return total
 
 
-def apply_shifts(graph: Graph, model: nn.Module, shifts: dict[str, Tensor], alive: np.ndarray) -> None:
-    """Add the shifts to a model that has been cut: to the bias, else to the running mean of the norm behind."""
+def apply_shifts(graph: Graph, model: nn.Module, shifts: dict[str, Tensor], alive: np.ndarray) -> list[str]:
+    """Add the shifts to a model that has been cut: to the bias, else to the running mean of the norm behind.
+
+    Returns the names of the tensors it changed; each is computed in float64 and rounded once.
+    """
+    changed = []
     modules = dict(model.named_modules())
     for weight, shift in shifts.items():
         writer = _reader(graph, weight)
         left = shift[torch.from_numpy(np.flatnonzero(alive[writer.axis]))]
+        name, sign = _absorber(modules, writer)
+        tensor = model.get_parameter(name) if sign > 0 else model.get_buffer(name)
         with torch.no_grad():
-            if writer.bias is not None:
-                model.get_parameter(writer.bias).add_(left.to(model.get_parameter(writer.bias).dtype))
-                continue
-            norm = modules[writer.norm] if writer.norm is not None else None
-            if norm is None or getattr(norm, "running_mean", None) is None:
-                raise SurgeryError(
-                    f"{weight} has no bias and no batch norm behind it; give the layer a bias to fold into"
-                )
-            norm.running_mean.sub_(left.to(norm.running_mean.dtype))
+            tensor.copy_((tensor.double() + sign * left.to(tensor.device)).to(tensor.dtype))
+        changed.append(name)
+    return changed
+
+
+def _absorber(modules: dict[str, nn.Module], writer: Writer) -> tuple[str, int]:
+    """The tensor that takes a shift of what a layer gives, and with which sign."""
+    if writer.bias is not None:
+        return writer.bias, 1
+    if writer.norm is not None and getattr(modules[writer.norm], "running_mean", None) is not None:
+        return f"{writer.norm}.running_mean", -1
+    raise SurgeryError(
+        f"{writer.weight} has no bias and no batch norm behind it; give the layer a bias to fold constants into"
+    )
 
 
 @torch.no_grad()
@@ -91,11 +102,16 @@ def seen_means(graph: Graph, model: nn.Module, batches: Iterable[Example]) -> di
         for batch in batches:
             with AtContractions(graph.trace, note):
                 call(model, batch)
+    if not total:
+        raise NeedsData("folding needs batches of inputs to take the mean over, and none were given")
     return {i: total[i] / count[i] for i in total}
 
 
 def fold_means(graph: Graph, plan: Plan, batches: Iterable[Example], model: nn.Module | None = None) -> Plan:
-    """The plan with one `Fold` for each layer that read removed units: their mean over the batches, in eval mode."""
+    """The plan with one `Fold` for each layer that read removed units: their mean over the batches, in eval mode.
+
+    Raises `NeedsData` when there are no batches.
+    """
     means = seen_means(graph, graph.model if model is None else model, batches)
     kept = plan.kept
     folds: list[Any] = []

@@ -23,7 +23,7 @@ _PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm"}
 
 
 class AtContractions(TorchDispatchMode):
-    """Calls `before(contraction, x)` on what each multiply-and-sum op reads and `after(contraction, y)` on what it gives."""
+    """At each multiply-and-sum op calls `before(contraction, x)` on what it reads, `after(contraction, y)` on its result."""
 
     def __init__(self, trace: Trace, before: Change, after: Change | None = None) -> None:
         super().__init__()

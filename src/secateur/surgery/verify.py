@@ -16,7 +16,8 @@ from ..graph.record import Contraction
 from ..graph.trace import eval_mode
 from ..groups.graph import Graph
 from ..groups.plan import Plan
-from .fold import shifts
+from .cut import apply, edits
+from .fold import apply_shifts, shifts
 from .mask import along, masked_forward
 
 TOLERANCE = 1e-6
@@ -60,6 +61,7 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
     inputs = [double(graph.example), other_example(graph.example)]
     alive = torch.from_numpy(graph.alive(plan.kept))
     shift = shifts(graph, original, plan)
+    _refine(graph, plan, original, cut, small, shift)
 
     def after(contraction: Contraction, y: Tensor) -> Tensor:
         if contraction.weight not in shift:
@@ -76,6 +78,21 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
             f"the cut model differs from {reference}: relative error {error:.3g} > {tolerance:g}; nothing was changed"
         )
     return Check(error, tolerance, reference)
+
+
+def _refine(
+    graph: Graph, plan: Plan, original: nn.Module, cut: nn.Module, small: nn.Module, shift: dict[str, Tensor]
+) -> None:
+    """Folded constants were rounded to the model's dtype: hold them to that rounding, and go on in float64."""
+    if not shift:
+        return
+    exact = copy.deepcopy(original)
+    apply(exact, edits(graph, plan))
+    held, wanted, fine = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (cut, exact, small))
+    for name in apply_shifts(graph, exact, shift, graph.alive(plan.kept)):
+        if not torch.equal(wanted[name].to(held[name].dtype), held[name]):
+            raise VerificationError(f"{name} does not hold the constants folded into it; nothing was changed")
+        fine[name].copy_(wanted[name])
 
 
 def _relative(masked: list[list[Tensor]], got: list[list[Tensor]]) -> float:

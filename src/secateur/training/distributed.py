@@ -31,9 +31,10 @@ class Team:
 
     def mean(self, value: Tensor | float, device: torch.device) -> float:
         """The mean of a scalar over the processes."""
+        number = value.item() if isinstance(value, Tensor) else value
         if self.world == 1:
-            return float(torch.as_tensor(value).detach())
-        total = torch.as_tensor(value, dtype=torch.float64).detach().to(device, copy=True)
+            return number
+        total = torch.tensor(number, dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return float(total) / self.world
 
@@ -68,7 +69,8 @@ def team(device: torch.device) -> Team:
 
 def _take_down() -> None:
     gc.collect()  # a wrapped model that is still waiting for collection keeps the group's threads alive: abort at exit
-    dist.destroy_process_group()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def local_device() -> torch.device | None:

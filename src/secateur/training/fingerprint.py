@@ -20,7 +20,7 @@ def describe(thing: object) -> dict[str, Any]:
     frozen = getattr(getattr(thing, "__dataclass_params__", None), "frozen", False)
     values = {name: getattr(thing, name) for name in getattr(thing, "__dataclass_fields__", ())} if frozen else {}
     plain = {name: value for name, value in values.items() if isinstance(value, (bool, int, float, str))}
-    return {"name": type(thing).__qualname__, **plain}
+    return {"name": type(thing).__qualname__, "values": plain}
 
 
 def describe_loader(loader: Loader) -> dict[str, Any]:

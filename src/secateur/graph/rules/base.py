@@ -61,16 +61,16 @@ def lookup(op: Any) -> Rule:
 def pointwise(tracer: Tracer, call: Call) -> None:
     """Element-wise ops: axes are aligned from the right, and indices that meet are the same."""
     for output in call.outputs:
-        axes: list[Axis | None] = [None] * output.dim()
+        axes: dict[int, Axis] = {}
         for tensor in call.inputs:
             for i, axis in enumerate(tracer.axes(tensor), start=output.dim() - tensor.dim()):
                 if axis.size != output.shape[i]:
                     tracer.freeze(axis, "a single index broadcast over many")
-                elif axes[i] is None or axis.size == 1:  # an axis of one index can never be cut, so it binds nothing
-                    axes[i] = axis if axes[i] is None else axes[i]
-                else:
+                elif i not in axes:
+                    axes[i] = axis
+                elif axis.size > 1:  # an axis of one index can never be cut, so it binds nothing
                     axes[i] = tracer.unify(axes[i], axis)
-        tracer.set(output, tuple(frozen_axis(n) if a is None else a for a, n in zip(axes, output.shape, strict=True)))
+        tracer.set(output, tuple(axes[i] if i in axes else frozen_axis(n) for i, n in enumerate(output.shape)))
 
 
 def unknown(tracer: Tracer, call: Call) -> None:

@@ -7,13 +7,14 @@ from math import prod
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..tracer import IN, OUT, Tracer
+from ..record import IN, OUT
+from ..tracer import Tracer
 from .base import Call, rule
 
 
 @rule("aten.convolution")
 def convolution(tracer: Tracer, call: Call) -> None:
-    """(B, I, *space) with (O, I/groups, *kernel): input channels meet the kernel's, output channels are the kernel's own."""
+    """(B, I, *space) with (O, I/groups, *kernel): input channels meet the kernel's, outputs are the kernel's own."""
     x, weight = call.args[0], call.args[1]
     bias, transposed, groups = call.arg(2, "bias"), call.arg(6, "transposed"), call.arg(8, "groups")
     w = tracer.axes(weight)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..labels import is_live
-from ..tracer import AFFINE, Tracer
+from ..record import AFFINE
+from ..tracer import Tracer
 from .base import Call, rule
 
 

@@ -135,7 +135,7 @@ def select(tracer: Tracer, call: Call) -> None:
 
 @rule("aten.constant_pad_nd")
 def pad(tracer: Tracer, call: Call) -> None:
-    """Constant indices before and after. On an axis that can be cut they can be cut too, if the amounts can be rewritten."""
+    """Constant indices before and after; on an axis that can be cut they can too, if the amounts can be rewritten."""
     x, output = call.args[0], call.outputs[0]
     amounts = list(call.args[1])
     stated = tracer.stated(1, "pad")

@@ -1,0 +1,119 @@
+"""From what was typed to objects: a model with its weights, an example input, a graph, a method or criterion by spec.
+
+Imports torch: commands import this when they run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import typer
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from ..errors import BadExample, CheckpointError, StudyError, TrainingError, UnknownName, WrongArchitecture
+from ..experiments.config import MethodSpec
+from ..experiments.models import example_for, load_weights, resolve
+from ..graph.example import Example, tensors
+from ..groups.graph import Graph, trace
+from ..registry import Registry
+from ..surgery.checkpoint import load
+from ..training.recipe import Recipe
+from ..training.seeds import child_seed, seeded
+
+T = TypeVar("T")
+DTYPES = {"float32": torch.float32, "int64": torch.int64}
+
+
+def model_of(spec: str, classes: int | None, weights: Path | None, seed: int = 0) -> nn.Module:
+    """The model of a spec; random weights follow from the seed. Raises what `resolve` raises."""
+    with seeded(child_seed(seed, "init")):
+        return resolve(spec, classes=classes, weights=weights)
+
+
+def model_of_any(spec: str, classes: int | None, weights: Path | None) -> nn.Module:
+    """As `model_of`, but the file may also be one that `secateur prune` wrote; the model is then the pruned one."""
+    net = model_of(spec, classes, None)
+    if weights is None:
+        return net
+    try:
+        load_weights(net, weights)
+    except WrongArchitecture as mismatch:
+        try:
+            return load(weights, into=net)
+        except WrongArchitecture:
+            raise
+        except CheckpointError:  # no pruned model either: the first mismatch says more
+            raise mismatch from None
+    return net
+
+
+def example_of(spec: str, shape: str | None) -> Example:
+    """The example input: of the shape typed, else the model's own. Raises `BadExample` where it has none."""
+    if shape is not None:
+        return read_input(shape)
+    try:
+        return example_for(spec)
+    except BadExample as error:
+        raise BadExample(f"{error} On the command line: --input 1,3,224,224, or --data where there is one.") from error
+
+
+def read_input(text: str) -> torch.Tensor:
+    """A tensor from `1,3,224,224` (standard normal, always the same) or `1,16:int64` (zeros)."""
+    shape, _, dtype = text.partition(":")
+    try:
+        sizes, kind = [int(part) for part in shape.split(",")], DTYPES[dtype or "float32"]
+    except (ValueError, KeyError):
+        raise typer.BadParameter(
+            f"{text!r} is no shape; write 1,3,224,224, or 1,16:int64 (types: {', '.join(DTYPES)})", param_hint="--input"
+        ) from None
+    if min(sizes) < 1:
+        raise typer.BadParameter(f"{text!r}: every size is at least 1", param_hint="--input")
+    if kind == torch.int64:
+        return torch.zeros(sizes, dtype=kind)
+    return torch.randn(sizes, generator=torch.Generator().manual_seed(0))
+
+
+def graph_of(net: nn.Module, example: Example, frozen: list[str] | None) -> Graph:
+    """The model read once. Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape."""
+    try:
+        return trace(net, example, frozen=frozen or ())
+    except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes that do not fit
+        shapes = ", ".join(str(list(t.shape)) for t in tensors(example))
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadExample(
+            f"the model's forward fails on an input of shape {shapes}: {reason}. Give the shape it takes: --input, or other --data"
+        ) from error
+
+
+def made(registry: Registry[T], text: str, flag: str) -> T:
+    """An instance from NAME or NAME:OPTION=VALUE,...; options are checked by their types.
+
+    Raises `UnknownName` for a name or an option, and a usage error for a value.
+    """
+    try:
+        spec = MethodSpec.parse(text)
+    except StudyError as error:
+        raise typer.BadParameter(str(error), param_hint=flag) from error
+    kind = type(registry.make(spec.name))
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for option in spec.options:
+        if option not in known:
+            raise UnknownName(f"option of {registry.kind} {spec.name!r} called", option, known)
+    try:
+        return TypeAdapter(kind).validate_python(spec.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"{where}={first['input']!r}: {first['msg']}", param_hint=flag) from error
+
+
+def recipe_of(**values: Any) -> Recipe:
+    """A recipe with Nesterov momentum 0.9; a value that makes no sense is a usage error."""
+    try:
+        return Recipe(nesterov=True, **values)
+    except TrainingError as error:
+        raise typer.BadParameter(str(error)) from error

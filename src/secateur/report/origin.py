@@ -1,0 +1,69 @@
+"""How the numbers were made: what the runs share, and on what this page was written."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+import torch
+
+from ..experiments.config import Run
+from ..experiments.store import Row
+from ..training.recipe import Recipe
+
+
+def shared(rows: list[Row]) -> dict[str, str]:
+    """What was run: names and values, in words."""
+    runs = [row.run for row in rows]
+    setting = runs[0].setting
+    facts = {
+        "Models": _names(r.model for r in runs),
+        "Data": setting.data,
+        "Pretrained weights": setting.weights or "none; dense models are trained here",
+        "Methods": _names(r.method.label for r in runs if r.method and r.arm != "dense"),
+        "Budgets": _names(r.budget for r in runs if r.budget),
+        "Arms": _names(r.arm for r in runs),
+        "Seeds": _names(str(r.seed) for r in runs),
+        "Training images for criteria": str(setting.calibration),
+        "Batch-norm statistics measured anew after the cut": "yes" if setting.recalibrate else "no",
+        "Recipe of dense and scratch training": recipe(setting.train),
+        "Recipe of fine-tuning": recipe(setting.finetune),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _names(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def recipe(made: Recipe) -> str:
+    """`10 epochs, sgd, lr 0.1, ...`: every field that this optimizer and schedule look at."""
+    said = [f"{made.epochs} epochs", f"batch size {made.batch_size}", made.optimizer, f"lr {made.lr:g}"]
+    if made.schedule != "onecycle":
+        said.append(f"momentum {made.momentum:g}")
+    said += ["nesterov"] if made.nesterov else []
+    said += [f"weight decay {made.weight_decay:g}", f"schedule {made.schedule}"]
+    if made.schedule == "steps":
+        said.append(f"times {made.gamma:g} after {', '.join(f'{m:g}' for m in made.milestones)} of the run")
+    return ", ".join([*said, *([f"warm-up over {made.warmup:g} of the run"] if made.warmup else [])])
+
+
+def here() -> dict[str, str]:
+    """Versions and machine of this process. The rows do not store those of the processes that did the runs."""
+    return {
+        "secateur": version("secateur"),
+        "torch": torch.__version__,
+        "Python": platform.python_version(),
+        "Platform": f"{platform.system()} {platform.machine()}",
+        "CPUs": str(os.cpu_count()),
+        "Threads of torch": str(torch.get_num_threads()),
+        "Written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def title_of(runs: list[Run]) -> str:
+    """`Pruning digits-resnet on digits`."""
+    return f"Pruning {_names(r.model for r in runs)} on {runs[0].setting.data}"
