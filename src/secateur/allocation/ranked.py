@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,16 @@ from .base import Allocator, allocator, least_removal
 @allocator("ranked")
 @dataclass(frozen=True)
 class Ranked(Allocator):
-    """Rank units across all groups by score, or by score per MAC that the unit's removal alone would save.
+    """Rank units across all groups by score / (MACs that the unit's removal alone would save) ** per_macs.
+
+    0 ranks by score alone; 1 by score per MAC, as the FLOPs term of Molchanov et al., ICLR 2017 (1611.06440) aims at; in
+    between, cheap units of late layers gain on expensive ones of early layers.
 
     `min_keep`: units that each group keeps whatever happens (at least 1), or the fraction of the group if below 1.
     Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
     """
 
-    per: Literal["unit", "macs"] = "unit"
+    per_macs: float = 0.0
     min_keep: float = 1
 
     def __post_init__(self) -> None:
@@ -50,10 +52,10 @@ class Ranked(Allocator):
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""
-        saving = cost.per_unit("macs") if self.per == "macs" else {}
+        saving = cost.per_unit("macs") if self.per_macs else {}
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
-            score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0)
+            score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
             floor = max(1, round(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
             rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
             keys.append(score[rising])

@@ -1,4 +1,4 @@
-"""Uniform: the same fraction of every group."""
+"""Uniform: the same fraction of every group, or fractions that favour cheap units in fixed proportion."""
 
 from __future__ import annotations
 
@@ -21,36 +21,48 @@ from .base import Allocator, allocator, least_removal
 class Uniform(Allocator):
     """Keep floor(keep * size) units of every group, at least one.
 
-    Without `keep`, the largest fraction that meets the budget.
+    Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional to
+    (MACs that removing one of its units saves) ** -per_macs: layers of one stage stay alike, early stages give more.
     """
 
     keep: float | None = None
+    per_macs: float = 0.0
 
     def __post_init__(self) -> None:
         if self.keep is not None and not 0 < self.keep <= 1:
             raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")
+        if self.keep is not None and self.per_macs:
+            raise BadBudget(
+                f"keep={self.keep!r} with per_macs={self.per_macs!r}: give one of them, and a budget with it"
+            )
 
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
         """The plan; within a group the highest scores stay."""
+        weights = self._weights(graph, cost)
         if self.keep is not None:
             fraction = Fraction(str(self.keep))  # as written: 0.29 * 100 is 28.999... in floats
         elif budget is None:
             raise BadBudget("the uniform allocator needs a budget or a fraction: Uniform(keep=0.5)")
         else:
-            # Widths only change where fraction * size is whole, so these are all the fractions there are.
-            falling = sorted({Fraction(k, g.size) for g in graph.groups for k in range(1, g.size + 1)}, reverse=True)
-            steps = [Fraction(1), *(f for f in falling if f < 1)]
-            fraction = steps[least_removal(len(steps) - 1, lambda i: _widths(graph, steps[i]), cost, budget)]
+            # Widths only change where fraction * weight * size is whole, so these are all the fractions there are.
+            whole = max(1 / w for w in weights.values())
+            falling = {Fraction(k, g.size) / weights[g.name] for g in graph.groups for k in range(1, g.size + 1)}
+            steps = [whole, *sorted((f for f in falling if f < whole), reverse=True)]
+            fraction = steps[least_removal(len(steps) - 1, lambda i: _widths(graph, weights, steps[i]), cost, budget)]
+        widths = _widths(graph, weights, fraction)
         kept = {}
         for group in graph.groups:
             falling_scores = np.argsort(-scores[group.name].numpy(), kind="stable")
-            kept[group.name] = np.sort(falling_scores[: _width(group.size, fraction)])
+            kept[group.name] = np.sort(falling_scores[: widths[group.name]])
         return Plan.keeping(graph, kept)
 
+    def _weights(self, graph: Graph, cost: CostModel) -> dict[str, Fraction]:
+        """What each group's fraction is multiplied with; exact, so that a step always lands on a whole width."""
+        if not self.per_macs:
+            return {g.name: Fraction(1) for g in graph.groups}
+        saving = cost.per_unit("macs")
+        return {g.name: Fraction(max(saving[g.name], 1.0) ** -self.per_macs) for g in graph.groups}
 
-def _width(size: int, fraction: Fraction) -> int:
-    return max(1, int(fraction * size))
 
-
-def _widths(graph: Graph, fraction: Fraction) -> dict[str, int]:
-    return {g.name: _width(g.size, fraction) for g in graph.groups}
+def _widths(graph: Graph, weights: dict[str, Fraction], fraction: Fraction) -> dict[str, int]:
+    return {g.name: max(1, min(g.size, int(fraction * weights[g.name] * g.size))) for g in graph.groups}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -35,15 +36,16 @@ REFUSED = (
     VerificationError,
 )
 EPILOG = """Exit codes
+0    done
+1    a bug, or an error inside your own model: the traceback is shown
+2    the command, or something it names, is wrong: an option, a budget, data
+3    refused or failed, with the reason: a budget out of reach, a cut that
+     is not exact, training that diverges, a run of a study
+4    a file: missing, damaged, of another model, or it cannot be written
+130  interrupted (Ctrl-C)
 
-  0    done
-  1    a bug, or an error inside your own model: the traceback is shown
-  2    the command, or something it names, is wrong: an option, a name, a budget, data, an input
-  3    refused or failed, and why is said: a budget out of reach, a cut that is not exact, a run of a study
-  4    a file: missing, damaged, of another model, or it cannot be written
-  130  interrupted (Ctrl-C)
-
-With --json, standard output holds one JSON document and nothing else; messages go to standard error."""
+With --json, standard output holds one JSON document and nothing else;
+messages go to standard error."""
 
 app = typer.Typer(
     name="secateur",
@@ -54,11 +56,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
-app.command("prune", epilog=prune.EPILOG)(prune.prune)
-app.command("compare", epilog=compare.EPILOG)(compare.compare)
-app.command("report", epilog=report.EPILOG)(report.report)
-app.command("methods", epilog=methods.EPILOG)(methods.methods)
+
+
+def _add(name: str, command: Callable[..., None], epilog: str) -> None:
+    """Enter a command; its docstring is the help, with each paragraph as one line for the terminal to break."""
+    text = cleandoc(command.__doc__ or "")
+    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
+    app.command(name, help="\n\n".join(paragraphs), epilog=epilog)(command)
+
+
+_add("inspect", inspect.inspect, inspect.EPILOG)
+_add("prune", prune.prune, prune.EPILOG)
+_add("compare", compare.compare, compare.EPILOG)
+_add("report", report.report, report.EPILOG)
+_add("methods", methods.methods, methods.EPILOG)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ Imports torch: commands import this when they run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,14 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from .. import files
 from ..errors import BadExample, CheckpointError, StudyError, TrainingError, UnknownName, WrongArchitecture
 from ..experiments.config import MethodSpec
-from ..experiments.models import example_for, load_weights, resolve
+from ..experiments.models import example_for, resolve
 from ..graph.example import Example, tensors
 from ..groups.graph import Graph, trace
 from ..registry import Registry
+from ..surgery.checkpoint import KIND as PRUNED
 from ..surgery.checkpoint import load
 from ..training.recipe import Recipe
 from ..training.seeds import child_seed, seeded
@@ -28,27 +31,33 @@ T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 
 
-def model_of(spec: str, classes: int | None, weights: Path | None, seed: int = 0) -> nn.Module:
-    """The model of a spec; random weights follow from the seed. Raises what `resolve` raises."""
-    with seeded(child_seed(seed, "init")):
-        return resolve(spec, classes=classes, weights=weights)
+def model_of(spec: str, classes: int | None, weights: Path | str | None, seed: int = 0) -> nn.Module:
+    """The dense model of a spec; random weights follow from the seed. Raises what `resolve` raises."""
+    try:
+        with seeded(child_seed(seed, "init")):
+            return resolve(spec, classes=classes, weights=weights)
+    except WrongArchitecture as mismatch:
+        if weights is not None and is_pruned(Path(weights)):
+            raise WrongArchitecture(
+                f"{weights} holds a model that is pruned already: give the dense weights, and a tighter budget"
+            ) from mismatch
+        raise
 
 
 def model_of_any(spec: str, classes: int | None, weights: Path | None) -> nn.Module:
     """As `model_of`, but the file may also be one that `secateur prune` wrote; the model is then the pruned one."""
-    net = model_of(spec, classes, None)
-    if weights is None:
-        return net
+    if weights is not None and is_pruned(weights):
+        return load(weights, into=model_of(spec, classes, None))
+    return model_of(spec, classes, weights)
+
+
+def is_pruned(path: Path) -> bool:
+    """Whether the file holds a pruned model, whole and sound."""
     try:
-        load_weights(net, weights)
-    except WrongArchitecture as mismatch:
-        try:
-            return load(weights, into=net)
-        except WrongArchitecture:
-            raise
-        except CheckpointError:  # no pruned model either: the first mismatch says more
-            raise mismatch from None
-    return net
+        files.read(path, PRUNED)
+    except CheckpointError:  # something else, or nothing at all: whoever reads it next says what
+        return False
+    return True
 
 
 def example_of(spec: str, shape: str | None) -> Example:
@@ -58,7 +67,7 @@ def example_of(spec: str, shape: str | None) -> Example:
     try:
         return example_for(spec)
     except BadExample as error:
-        raise BadExample(f"{error} On the command line: --input 1,3,224,224, or --data where there is one.") from error
+        raise BadExample(f"{error} Say --input 1,3,224,224, or --data where the command takes it.") from error
 
 
 def read_input(text: str) -> torch.Tensor:
@@ -77,7 +86,7 @@ def read_input(text: str) -> torch.Tensor:
     return torch.randn(sizes, generator=torch.Generator().manual_seed(0))
 
 
-def graph_of(net: nn.Module, example: Example, frozen: list[str] | None) -> Graph:
+def graph_of(net: nn.Module, example: Example, frozen: Sequence[str] | None) -> Graph:
     """The model read once. Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape."""
     try:
         return trace(net, example, frozen=frozen or ())
@@ -85,7 +94,7 @@ def graph_of(net: nn.Module, example: Example, frozen: list[str] | None) -> Grap
         shapes = ", ".join(str(list(t.shape)) for t in tensors(example))
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadExample(
-            f"the model's forward fails on an input of shape {shapes}: {reason}. Give the shape it takes: --input, or other --data"
+            f"the model's forward fails on an input of shape {shapes}: {reason}. Give another --input, or other --data"
         ) from error
 
 

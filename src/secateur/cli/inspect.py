@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .options import Classes, Frozen, Input, Json, Model, Weights
-from .output import console, emit, only_json, plain_table, row
+from .output import console, emit, only_json, plain_table, row, whole
 
 if TYPE_CHECKING:  # these import torch
     from ..groups.graph import Graph
     from ..groups.group import Group
 
 EPILOG = """Examples
+$ secateur inspect --model resnet20
+$ secateur inspect --model torchvision:resnet50 --frozen 'layer1.*'
+$ secateur inspect --model mypackage.nets:make --input 1,3,64,64 --json
+$ secateur inspect --model resnet20 --weights half.safetensors
 
-  secateur inspect --model resnet20
-  secateur inspect --model torchvision:resnet50 --frozen 'layer1.*'
-  secateur inspect --model mypackage.nets:make --input 1,3,64,64 --json
-  secateur inspect --model resnet20 --weights half.safetensors     (a file that `secateur prune` wrote)"""
+The last one shows a file that `secateur prune` wrote."""
 
 
 def inspect(
@@ -72,21 +73,26 @@ def show(graph: Graph, found: dict[str, Any]) -> None:
     from ..cost.cost import Cost, short
 
     out = console()
-    out.print(str(graph.coverage()), markup=False, soft_wrap=True)
-    out.print(f"cost: {Cost(**found['cost'])}", markup=False)
-    numbers = ("units", "MACs saved\nper unit", "params saved\nper unit")
-    table = plain_table("group", "kind", "units", "written by", "read by", *numbers[1:], numbers=numbers)
+    out.print(str(graph.coverage()), soft_wrap=True)
+    out.print(f"cost: {Cost(**found['cost'])}")
+    if not found["groups"]:
+        return
+    figures = ("MACs saved\na unit", "params saved\na unit")
+    table = plain_table("group", "units", "also\nwritten by", "read by", *figures, numbers=figures)
+    whole(table, (g["name"] for g in found["groups"]), out)
     for group in found["groups"]:
-        saved = group["saved_per_unit"]
-        figures = (short(saved["macs"]).strip(), short(saved["params"]).strip())
-        ends = (_few(group["writers"]), _few(group["readers"]))
-        row(table, group["name"], group["kind"], group["units"], *ends, *figures)
-    if found["groups"]:
-        out.print(table)
+        saved = (short(group["saved_per_unit"][field]).strip() for field in ("macs", "params"))
+        others = [path for path in paths(group["writers"]) if path != group["name"]]
+        units = f"{group['units']} {group['kind']}s"
+        row(table, group["name"], units, few(others), few(paths(group["readers"])), *saved)
+    out.print(table)
 
 
-def _few(names: list[str], most: int = 2) -> str:
-    """Module paths, the first ones by name."""
-    paths = list(dict.fromkeys(n.removesuffix(".weight").removesuffix(".bias") for n in names))
-    more = [f"+{len(paths) - most} more"] if len(paths) > most else []
-    return "\n".join([*paths[:most], *more])
+def paths(names: list[str]) -> list[str]:
+    """The modules of these parameters, each once."""
+    return list(dict.fromkeys(n.removesuffix(".weight").removesuffix(".bias") for n in names))
+
+
+def few(names: list[str]) -> str:
+    """The first name, and how many more."""
+    return "\n".join([*names[:1], *([f"and {len(names) - 1} more"] if len(names) > 1 else [])])

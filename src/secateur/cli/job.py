@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import rich
 import typer
@@ -20,28 +19,26 @@ from ..experiments.data import Data, load
 from ..graph.example import Example
 from ..groups.graph import Graph
 from ..methods.base import METHODS, Method
-from ..prune import Pruned, cut
+from ..prune import Pruned, Repair, cut, mend
 from ..surgery.checkpoint import save
-from ..surgery.recalibrate import recalibrate
+from ..surgery.fold import fold_means
 from ..training.evaluate import evaluate_accuracy
 from ..training.loop import fit
 from ..training.recipe import Recipe
 from ..training.seeds import child_seed, seeded
 from .inputs import example_of, graph_of, made, model_of
+from .output import doing
 
-Fold = Literal["none", "mean"]
 BATCH = 64  # images a calibration batch, as in studies
 EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
 class Chosen(Method):
-    """A criterion, an allocator and a folding put together on the command line."""
+    """A criterion and an allocator put together on the command line."""
 
     scores: Criterion
     spreads: Allocator
-    folds: Fold = "none"
-    name = "of the options given"
 
     @property
     def criterion(self) -> Criterion:
@@ -52,11 +49,6 @@ class Chosen(Method):
     def allocator(self) -> Allocator:
         """As chosen."""
         return self.spreads
-
-    @property
-    def fold(self) -> Fold:
-        """As chosen."""
-        return self.folds
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class Job:
     method: Method
     budget: Budget | None
     calibration: int
-    recalibrate: bool
+    repair: Repair
     recipe: Recipe
     seed: int
 
@@ -88,14 +80,12 @@ class Done:
     finetuned: float | None
 
 
-def choose(
-    method: str | None, criterion: str | None, allocator: str | None, per: str | None, fold: Fold | None
-) -> Method:
-    """A method by name, or parts by name (L2 and one ranking by default).
+def choose(method: str | None, criterion: str | None, allocator: str | None, per: str | None) -> Method:
+    """A method by name, or a criterion and an allocator by name (L2 and one ranking by default).
 
     Raises `UnknownName`, and a usage error for values, and for options that clash.
     """
-    parts = {"--criterion": criterion, "--allocator": allocator, "--per": per, "--fold": fold}
+    parts = {"--criterion": criterion, "--allocator": allocator, "--per": per}
     given = [flag for flag, value in parts.items() if value is not None]
     if method is not None:
         if given:
@@ -106,8 +96,7 @@ def choose(
         if spec.partition(":")[0] != "ranked":
             raise typer.BadParameter(f"{per!r} is for the ranked allocator, not for {spec!r}", param_hint="--per")
         spec += f"{',' if ':' in spec else ':'}per={per}"
-    scores, spreads = made(CRITERIA, criterion or "l2", "--criterion"), made(ALLOCATORS, spec, "--allocator")
-    return Chosen(scores, spreads, fold or "none")
+    return Chosen(made(CRITERIA, criterion or "l2", "--criterion"), made(ALLOCATORS, spec, "--allocator"))
 
 
 def label(method: Method) -> str:
@@ -115,22 +104,22 @@ def label(method: Method) -> str:
     return f"criterion {method.scores.name}" if isinstance(method, Chosen) else f"method {method.name}"
 
 
-def need(method: Method, recipe: Recipe, recalibrates: bool) -> str | None:
+def need(method: Method, recipe: Recipe, repair: Repair) -> str | None:
     """Why data is needed, or None where it is not."""
     evidence = ", ".join(sorted(method.criterion.needs - {"weights"}))
     if evidence:
-        return f"{label(method)} scores from {evidence}"
-    if method.fold == "mean":
-        return "folding takes the mean of what removed units gave" + ("" if isinstance(method, Chosen) else f" ({label(method)})")
-    if recalibrates:
-        return "--recalibrate measures batch norms"
-    return "--finetune trains" if recipe.epochs else None
+        return f"{label(method)} scores from {evidence} over training images"
+    if method.folds_means:
+        return f"{label(method)} folds the mean, over training images, of what removed units gave"
+    if repair != "none":
+        return f"--repair {repair} measures what layers see of training images"
+    return "--finetune trains on images" if recipe.epochs else None
 
 
 def load_data(spec: str | None, why: str | None) -> Data | None:
     """The data set, or None. Raises `NeedsData` where there is a need and no data, and what `load` raises."""
     if spec is None and why is not None:
-        raise NeedsData(f"{why}, which takes training images: give --data, such as --data digits or --data cifar10:FOLDER")
+        raise NeedsData(f"{why}: give --data, such as --data digits or --data cifar10:FOLDER")
     return None if spec is None else load(spec)
 
 
@@ -140,16 +129,17 @@ def work(job: Job) -> Done:
     net = model_of(job.model, job.classes or (data.classes if data else None), job.weights, job.seed)
     example: Example = data.example() if data and job.input is None else example_of(job.model, job.input)
     graph = graph_of(net, example, job.frozen)
-    dense = accuracy(net, data)
-    pruned = _cut(job, graph)
-    at_cut = accuracy(pruned.model, data)
+    dense = accuracy(net, data, "the dense model")
+    with doing("scoring, cutting, checking"):
+        pruned = _cut(job, graph)
+    at_cut = accuracy(pruned.model, data, "the cut model")
     if not job.recipe.epochs or data is None:
         return Done(graph, pruned, dense, at_cut, None)
     seed = child_seed(job.seed, "finetune")
     loader = data.loader("train", batch_size=job.recipe.batch_size, seed=seed, augment=True)
     rich.reconfigure(stderr=True)  # the bar of `fit` is drawn on rich's own console
     fit(pruned.model, loader, job.recipe, seed=seed, progress=sys.stderr.isatty())
-    return Done(graph, pruned, dense, at_cut, accuracy(pruned.model, data))
+    return Done(graph, pruned, dense, at_cut, accuracy(pruned.model, data, "the fine-tuned model"))
 
 
 def _cut(job: Job, graph: Graph) -> Pruned:
@@ -157,16 +147,22 @@ def _cut(job: Job, graph: Graph) -> Pruned:
     if job.data is not None:
         loader = job.data.loader("train", batch_size=BATCH, seed=child_seed(job.seed, "calibration"))
         batches = list(islice(loader, -(-job.calibration // BATCH)))
+    inputs = [x for x, _ in batches or ()]
     with seeded(child_seed(job.seed, "prune")):
-        pruned = cut(graph, job.method.plan(graph, job.budget, batches=batches, seed=job.seed))
-        if job.recalibrate and batches is not None:
-            recalibrate(pruned.model, [x for x, _ in batches])
+        plan = job.method.plan(graph, job.budget, batches=batches, seed=job.seed)
+        if job.repair == "fold" and not plan.folds:
+            plan = fold_means(graph, plan, inputs)
+        pruned = cut(graph, plan)
+        mend(graph, pruned, inputs, job.repair)
     return pruned
 
 
-def accuracy(net: nn.Module, data: Data | None) -> float | None:
+def accuracy(net: nn.Module, data: Data | None, what: str) -> float | None:
     """The fraction of test images told right; None without data."""
-    return None if data is None else evaluate_accuracy(net, data.loader("test", batch_size=EVALUATION_BATCH))
+    if data is None:
+        return None
+    with doing(f"testing {what}"):
+        return evaluate_accuracy(net, data.loader("test", batch_size=EVALUATION_BATCH))
 
 
 def notes(job: Job, done: Done) -> list[str]:
@@ -178,7 +174,11 @@ def notes(job: Job, done: Done) -> list[str]:
         said.append(f"{label(job.method)} works while a network trains; here it ranked the weights as they are")
     after = done.pruned.after
     limits = job.budget.limits(done.pruned.before) if job.budget else {}
-    missed = [f"{field} {getattr(after, field)} > {limit:.6g}" for field, limit in limits.items() if getattr(after, field) > limit]
+    missed = [
+        f"{field} {getattr(after, field)} > {limit:.6g}"
+        for field, limit in limits.items()
+        if getattr(after, field) > limit
+    ]
     if missed:
         said.append(f"{label(job.method)} does not go by the budget, which is not met: {', '.join(missed)}")
     return said

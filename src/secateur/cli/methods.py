@@ -8,11 +8,9 @@ from typing import Any
 from .options import Json
 from .output import console, emit, plain_table, row
 
-EPILOG = """Options go behind the name, here and in `compare`
-
-  secateur prune --method taylor:per=macs ...
-  secateur prune --criterion taylor --allocator ranked:min_keep=4 ...
-  secateur methods --json"""
+EPILOG = """Options go behind the name, in `prune` and in `compare`
+$ secateur prune --method taylor:per=macs ...
+$ secateur prune --criterion taylor --allocator ranked:min_keep=4 ..."""
 
 
 def methods(json: Json = False) -> None:

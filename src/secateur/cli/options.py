@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,44 +13,85 @@ SPECS = (
     "timm:NAME, hf:FOLDER_OR_CONFIG_JSON, or your own package.module:callable, also from the current folder."
 )
 SOURCES = "digits (comes with scikit-learn), cifar10:FOLDER, or cifar10 (in $SECATEUR_DATA/cifar10)."
+REPAIRS = (
+    "Make up for the cut from the calibration images, without labels. fold: the mean of what removed units gave goes "
+    "into the layers that read them; recalibrate: batch-norm statistics anew; reconstruct: those layers refitted by "
+    "least squares; none."
+)
+SCHEDULES = "Learning rate over the run: onecycle, cosine, steps or constant."
+SUBJECT, CHOICE, TRAINING, OUTPUT = "Model and data", "What to remove", "Training", "Output"
 
-Schedule = Literal["constant", "steps", "cosine", "onecycle"]
-Arm = Literal["finetune", "scratch-e", "scratch-b"]
 
-Model = Annotated[str, typer.Option("--model", metavar="SPEC", help=SPECS, show_default=False)]
+def option(flag: str, metavar: str | None, help: str, panel: str | None = None, **more: Any) -> Any:
+    """One option: its flag, the word for its value (None for a flag), its help, and the panel it is shown in."""
+    return typer.Option(flag, metavar=metavar, help=help, rich_help_panel=panel, **more)
+
+
+class Schedule(str, Enum):
+    """The schedules of a recipe."""
+
+    CONSTANT, STEPS, COSINE, ONECYCLE = "constant", "steps", "cosine", "onecycle"
+
+
+class Arm(str, Enum):
+    """What a study may do after the cut."""
+
+    FINETUNE, SCRATCH_E, SCRATCH_B = "finetune", "scratch-e", "scratch-b"
+
+
+class Repair(str, Enum):
+    """What may be done after the cut without labels."""
+
+    NONE, FOLD, RECALIBRATE, RECONSTRUCT = "none", "fold", "recalibrate", "reconstruct"
+
+
+class Per(str, Enum):
+    """What a ranking divides scores by."""
+
+    UNIT, MACS = "unit", "macs"
+
+
+Model = Annotated[str, option("--model", "SPEC", SPECS, SUBJECT, show_default=False)]
 Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE", help="Weights in a .safetensors file. Without it they are random."),
+    Path | None, option("--weights", "FILE", "Its weights, a .safetensors file. Default: random.", SUBJECT)
 ]
 Classes = Annotated[
     int | None,
-    typer.Option("--classes", metavar="N", min=1, help="Outputs of the model. Default: of the data, else the model's own."),
+    option(
+        "--classes",
+        "N",
+        "Outputs of the model. Default: its own, or the classes of --data where given.",
+        SUBJECT,
+        min=1,
+    ),
 ]
 Input = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--input",
-        metavar="SHAPE",
-        help="Shape of the example input, batch first: 1,3,224,224; with a type for token ids: 1,16:int64. "
-        "Default: an image of --data, else what the model is made for.",
+        "SHAPE",
+        "Shape of the example input, batch first: 1,3,224,224; with a type for token ids: 1,16:int64. "
+        "Default: what the model is made for, or one image of --data where given.",
+        SUBJECT,
     ),
 ]
 Frozen = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--frozen",
-        metavar="PATTERN",
-        help="Module or parameter that must stay whole, or a glob such as 'layer1.*'. May be repeated.",
+        "PATTERN",
+        "Module or parameter that must stay whole, or a glob such as 'layer1.*'. May be repeated.",
+        CHOICE,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document in place of tables.")]
-Recalibrate = Annotated[
-    bool, typer.Option("--recalibrate", help="Measure batch-norm statistics anew after the cut, on the calibration images.")
-]
+Json = Annotated[bool, option("--json", None, "Print one JSON document in place of tables.", OUTPUT)]
+RepairKind = Annotated[Repair, option("--repair", "HOW", REPAIRS, CHOICE)]
 Calibration = Annotated[
     int,
-    typer.Option("--calibration", metavar="N", min=1, help="Training images that criteria look at, in batches of 64."),
+    option(
+        "--calibration", "N", "Training images that criteria and --repair look at, in batches of 64.", CHOICE, min=1
+    ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images a training step.")]
-ScheduleName = Annotated[Schedule, typer.Option("--schedule", help="Learning rate over the run.")]
-WeightDecay = Annotated[float, typer.Option("--weight-decay", metavar="X", min=0.0, help="Weight decay of SGD.")]
+BatchSize = Annotated[int, option("--batch-size", "N", "Images a step.", TRAINING, min=1)]
+ScheduleName = Annotated[Schedule, option("--schedule", "NAME", SCHEDULES, TRAINING)]
+WeightDecay = Annotated[float, option("--weight-decay", "X", "Of SGD.", TRAINING, min=0.0)]

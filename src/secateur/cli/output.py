@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich import box
@@ -14,10 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+WIDE = 120  # columns of what is piped or stored: nobody's terminal breaks it
+
 
 def console() -> Console:
     """Standard output, for people."""
-    return Console(highlight=False)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+    return Console(highlight=False, markup=False, soft_wrap=False, width=width)
 
 
 def errors() -> Console:
@@ -34,6 +37,13 @@ def complain(error: Exception) -> None:
 def note(message: str) -> None:
     """`note: ...` on standard error."""
     errors().print(Text.assemble(("note: ", "bold"), message), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """In a terminal, say what is going on until it is over."""
+    with errors().status(what):
+        yield
 
 
 def emit(document: Any) -> None:
@@ -65,6 +75,11 @@ def plain_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None 
         right = name in numbers
         made.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
     return made
+
+
+def whole(table: Table, names: Iterable[str], out: Console) -> None:
+    """Let the first column break no name, unless one takes more than a third of the width."""
+    table.columns[0].no_wrap = max(map(len, names), default=0) <= out.width // 3
 
 
 def row(table: Table, *cells: object) -> None:

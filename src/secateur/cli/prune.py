@@ -6,13 +6,17 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import CheckpointError
 from .options import (
+    CHOICE,
+    OUTPUT,
     SOURCES,
+    SUBJECT,
+    TRAINING,
     BatchSize,
     Calibration,
     Classes,
@@ -20,58 +24,83 @@ from .options import (
     Input,
     Json,
     Model,
-    Recalibrate,
+    Per,
+    Repair,
+    RepairKind,
+    Schedule,
     ScheduleName,
     WeightDecay,
     Weights,
+    option,
 )
-from .output import console, emit, note, only_json, percent, plain_table, row
+from .output import console, emit, note, only_json, percent, plain_table, row, whole
 
 if TYPE_CHECKING:  # these import torch
     from .job import Done, Job
 
 EPILOG = """Examples
+$ secateur prune --model resnet20 --weights W.safetensors --data cifar10:DIR \\
+    --budget macs=0.5 --criterion taylor --finetune 1 --out half.safetensors
+$ secateur prune --model torchvision:resnet50 --budget macs=0.6,params=20e6
+$ secateur prune --model digits-resnet --data digits --budget params=0.3 \\
+    --method taylor:per=macs --json
 
-  secateur prune --model resnet20 --weights W.safetensors --data cifar10:DIR --budget macs=0.5 \\
-      --criterion taylor --finetune 1 --out half.safetensors
-  secateur prune --model torchvision:resnet50 --budget macs=0.6,params=20e6 --criterion l1 --out small.safetensors
-  secateur prune --model digits-resnet --data digits --budget params=0.3 --method taylor:per=macs --json
-
-Load what --out wrote in Python: secateur.load("half.safetensors", into=a_fresh_model_of_the_same_class)"""
+What --out wrote is loaded in Python, into a fresh model of the same class:
+secateur.load("half.safetensors", into=model)"""
 
 BudgetText = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--budget",
-        metavar="FIELD=X,...",
-        help="What may be left: macs, params, bytes; up to 1 the fraction kept, above 1 an amount; several must all hold.",
+        "BUDGET",
+        "What may be left of macs, params or bytes: a fraction kept, as in macs=0.5, or an amount, as in "
+        "params=1e6; several, joined by commas, must all hold.",
+        CHOICE,
     ),
 ]
-CriterionSpec = Annotated[str | None, typer.Option("--criterion", metavar="NAME", help="How units are scored. Default: l2.")]
+CriterionSpec = Annotated[str | None, option("--criterion", "NAME", "How units are scored. Default: l2.", CHOICE)]
 AllocatorSpec = Annotated[
-    str | None, typer.Option("--allocator", metavar="NAME", help="How scores become a plan: ranked (default), uniform, ...")
+    str | None, option("--allocator", "NAME", "How scores become a plan. Default: ranked.", CHOICE)
 ]
-Per = Annotated[
-    Literal["unit", "macs"] | None,
-    typer.Option("--per", help="With --allocator ranked: rank by score (unit), or by score per MAC saved. Default: unit."),
-]
-FoldKind = Annotated[
-    Literal["none", "mean"] | None,
-    typer.Option("--fold", help="Put the mean of what removed units gave into the layers that read them. Default: none."),
+Ranking = Annotated[
+    Per | None,
+    option(
+        "--per",
+        "HOW",
+        "With the ranked allocator: rank by score (unit), or by score per MAC saved (macs). Default: unit.",
+        CHOICE,
+    ),
 ]
 MethodSpec = Annotated[
     str | None,
-    typer.Option(
-        "--method", metavar="NAME", help="A published method in place of the four above; `secateur methods` lists them."
+    option(
+        "--method",
+        "NAME",
+        "A published method in place of criterion and allocator; `secateur methods` lists all three.",
+        CHOICE,
     ),
 ]
-DataSpec = Annotated[str | None, typer.Option("--data", metavar="SPEC", help=SOURCES)]
-Epochs = Annotated[int, typer.Option("--finetune", metavar="EPOCHS", min=0, help="Train the pruned model so long, in place.")]
-Rate = Annotated[float, typer.Option("--lr", metavar="X", min=0.0, help="Highest learning rate of --finetune.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, same plan and weights.")]
+DataSpec = Annotated[str | None, option("--data", "SPEC", SOURCES, SUBJECT)]
+Epochs = Annotated[
+    int,
+    option(
+        "--finetune",
+        "EPOCHS",
+        "Train the pruned model for so many epochs, by SGD with Nesterov momentum 0.9.",
+        TRAINING,
+        min=0,
+    ),
+]
+Rate = Annotated[float, option("--lr", "X", "Highest learning rate.", TRAINING, min=0.0)]
+Seed = Annotated[int, option("--seed", "N", "Same seed, same plan and same weights.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Where the pruned model goes, a .safetensors file (replaced if it is there)."),
+    option(
+        "--out",
+        "FILE",
+        "Where the pruned model goes, a .safetensors file; one that is there is replaced. Default: nowhere.",
+        OUTPUT,
+    ),
 ]
 
 
@@ -82,16 +111,15 @@ def prune(
     data: DataSpec = None,
     criterion: CriterionSpec = None,
     allocator: AllocatorSpec = None,
-    per: Per = None,
-    fold: FoldKind = None,
+    per: Ranking = None,
     method: MethodSpec = None,
     frozen: Frozen = None,
-    recalibrate: Recalibrate = False,
+    repair: RepairKind = Repair.NONE,
     calibration: Calibration = 512,
     finetune: Epochs = 0,
     lr: Rate = 0.02,
     batch_size: BatchSize = 128,
-    schedule: ScheduleName = "onecycle",
+    schedule: ScheduleName = Schedule.ONECYCLE,
     weight_decay: WeightDecay = 5e-4,
     classes: Classes = None,
     input: Input = None,
@@ -108,18 +136,19 @@ def prune(
     from .inputs import recipe_of
 
     writable(out)
-    by = job.choose(method, criterion, allocator, per, fold)
+    by = job.choose(method, criterion, allocator, per and per.value)
     if method is None and budget is None:
         raise typer.BadParameter("how much may be left? For instance macs=0.5", param_hint="--budget")
     if data is not None and input is not None:
         raise typer.BadParameter("with --data the example is one of its images: leave one out", param_hint="--input")
-    recipe = recipe_of(epochs=finetune, lr=lr, batch_size=batch_size, schedule=schedule, weight_decay=weight_decay)
+    rates = {"lr": lr, "batch_size": batch_size, "schedule": schedule.value, "weight_decay": weight_decay}
+    recipe = recipe_of(epochs=finetune, **rates)
     allowed = None if budget is None else job.Budget.parse(budget)
     with only_json(json):
         start = time.monotonic()
-        images = job.load_data(data, job.need(by, recipe, recalibrate))
+        images = job.load_data(data, job.need(by, recipe, repair.value))
         subject = (model, weights, classes, input, frozen, images)
-        task = job.Job(*subject, by, allowed, calibration, recalibrate, recipe, seed)
+        task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed)
         done = job.work(task)
         if out is not None:
             job.save(done.pruned, out)
@@ -134,7 +163,9 @@ def writable(out: Path | None) -> None:
     if out is None:
         return
     if out.suffix != ".safetensors":
-        raise typer.BadParameter(f"{str(out)!r} does not end in .safetensors, the only format written", param_hint="--out")
+        raise typer.BadParameter(
+            f"{str(out)!r} does not end in .safetensors, the only format written", param_hint="--out"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,6 +186,7 @@ def describe(job: Job, done: Done, data: str | None) -> dict[str, Any]:
         "method": None if job.method.name == "" else job.method.name,
         "criterion": job.method.criterion.name,
         "budget": job.budget and str(job.budget),
+        "repair": job.repair,
         "seed": job.seed,
         "before": before,
         "after": after,
@@ -171,6 +203,7 @@ def show(found: dict[str, Any]) -> None:
 
     out = console()
     table = plain_table("group", "units", "kept", "", numbers=("units", "kept", ""))
+    whole(table, (width["group"] for width in found["widths"]), out)
     for width in found["widths"]:
         row(table, width["group"], width["units"], width["kept"], percent(width["kept"] / width["units"]))
     out.print(table)
@@ -179,9 +212,11 @@ def show(found: dict[str, Any]) -> None:
         row(table, field, short(before).strip(), short(found["after"][field]).strip(), percent(found["kept"][field]))
     out.print(table)
     check, accuracy = found["check"], found["accuracy"]
-    out.print(f"check: differs by {check['max_error']:.1e} from {check['reference']} (up to {check['tolerance']:.0e} passes)")
+    limits = f"{check['max_error']:.1e}, {check['tolerance']:.0e} allowed"
+    out.print(f"check: relative difference from {check['reference']}: {limits}", soft_wrap=True)
     words = {"dense": "dense", "at_cut": "at the cut", "finetuned": "fine-tuned"}
     measured = [f"{words[k]} {100 * v:.2f} %" for k, v in accuracy.items() if v is not None]
     if measured:
-        out.print(f"accuracy on the test images: {', '.join(measured)}")
-    out.print(f"{found['seconds']:.1f} s; " + (f"saved to {found['out']}" if found["out"] else "not saved: no --out"), soft_wrap=True)
+        out.print(f"accuracy on the test images: {', '.join(measured)}", soft_wrap=True)
+    saved = f"saved to {found['out']}" if found["out"] else "not saved: no --out"
+    out.print(f"{found['seconds']:.1f} s; {saved}", soft_wrap=True)

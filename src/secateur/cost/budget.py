@@ -24,11 +24,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise BadBudget("the budget names nothing; give one of macs, params, bytes or several: Budget(macs=0.5)")
+            raise BadBudget("the budget names nothing; give one of macs, params, bytes or more: Budget(macs=0.5)")
         for name, value in self.fields.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise BadBudget(
-                    f"{name}={value!r} is no budget; give the fraction to keep, such as {name}=0.5, or an absolute amount"
+                    f"{name}={value!r} is no budget; give the fraction to keep, as in {name}=0.5, or an absolute amount"
                 )
 
     @property

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..allocation.base import Allocator
+from ..allocation.ranked import Ranked
 from .base import Method, method
 
 
@@ -16,4 +18,10 @@ from .base import Method, method
 class L2Ranked(Method):
     """Units of smallest L2 norm relative to their group's mean, ranked across all groups."""
 
+    per_macs: float = 0.0
     paper = "Fang et al., CVPR 2023 (2301.12900)"
+
+    @property
+    def allocator(self) -> Allocator:
+        """One ranking."""
+        return Ranked(per_macs=self.per_macs)

@@ -1,4 +1,4 @@
-"""Random pruning, without which a comparison says little. Mittal et al., "Recovering from Random Pruning", WACV 2018."""
+"""Random pruning: without it a comparison says little. Mittal et al., "Recovering from Random Pruning", WACV 2018."""
 
 from __future__ import annotations
 

@@ -9,25 +9,31 @@ from .summary import Width
 from .svg import COLOURS, add, canvas, shorten, written
 
 WIDTH, ROW = 360.0, 19.0
-LETTER = 5.8  # pixels a letter of the labels takes in a wide system font; digits are all of one width
+LETTER = 6.7  # pixels that a letter or digit of the labels takes in a wide system font
 LONGEST = 20  # letters of a group's name
 
 
-def bars(widths: Sequence[Width], *, series: int, label: str) -> str:
-    """SVG markup: the pale bar is the width before, the full one the mean after, the thin line from least to most."""
-    names = [shorten(w.group, LONGEST) for w in widths]
-    said = [_said(w) for w in widths]
-    left = max((len(n) for n in names), default=0) * LETTER + 8
-    right = WIDTH - max((len(s) for s in said), default=0) * LETTER - 8
-    unit = (right - left) / max((w.size for w in widths), default=1)
+def bars(widths: Sequence[Width], *, series: int, label: str, beside: Sequence[Width] = ()) -> str:
+    """SVG markup: the pale bar is the width before, the full one the mean after, the thin line from least to most.
+
+    `beside` are the widths of the pictures that this one is to be compared with: all of them get the same scale.
+    """
+    every = [*widths, *beside]
+    left = max((len(_name(w)) for w in every), default=0) * LETTER + 8
+    right = WIDTH - max((len(_said(w)) for w in every), default=0) * LETTER - 8
+    unit = (right - left) / max((w.size for w in every), default=1)
     svg = canvas(WIDTH, ROW * len(widths) + 4, label)
     for row, width in enumerate(widths):
         top = row * ROW + 2
-        name = add(svg, "text", "tick", names[row], x=left - 7, y=top + ROW / 2 + 3.8, text_anchor="end")
+        name = add(svg, "text", "tick", _name(width), x=left - 7, y=top + ROW / 2 + 3.8, text_anchor="end")
         add(name, "title", text=width.group)
         _bar(svg, width, left, top, unit, f"s{series % COLOURS}")
-        add(svg, "text", "tick", said[row], x=right + 8, y=top + ROW / 2 + 3.8)
+        add(svg, "text", "tick", _said(width), x=right + 8, y=top + ROW / 2 + 3.8)
     return written(svg)
+
+
+def _name(width: Width) -> str:
+    return shorten(width.group, LONGEST)
 
 
 def _said(width: Width) -> str:
@@ -39,12 +45,11 @@ def _said(width: Width) -> str:
 
 
 def _bar(svg: Element, width: Width, left: float, top: float, unit: float, colour: str) -> None:
-    box = {"x": left, "y": top + 3, "height": ROW - 6}
-    add(svg, "rect", "before", width=width.size * unit, **box)
+    add(svg, "rect", "before", x=left, y=top + 3, width=width.size * unit, height=ROW - 6)
     kept = width.kept
     if kept.mean is None or kept.low is None or kept.high is None:
         return
-    add(svg, "rect", f"after {colour}", width=kept.mean * unit, **box)
+    add(svg, "rect", f"after {colour}", x=left, y=top + 3, width=kept.mean * unit, height=ROW - 6)
     if kept.high > kept.low:
         middle = top + ROW / 2
         add(svg, "line", "range", x1=left + kept.low * unit, x2=left + kept.high * unit, y1=middle, y2=middle)

@@ -10,17 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..cost.cost import short
 from ..errors import CheckpointError, StudyError
 from ..experiments.store import Row
 from .bars import bars
 from .chart import Point, chart
 from .origin import here, shared, title_of
-from .reading import ARM_NAMES, RULE, readings, whole
+from .reading import ARM_NAMES, RULE, cell, readings, whole
 from .spread import NONE, Spread, percent, plus_minus, span
 from .summary import FIELDS, Line, Summary, summarise
 from .svg import key
-from .table import counts
+from .table import ABSENT, counts
 
 FEW = 16  # groups up to which the widths are open when the page is
 
@@ -43,7 +42,8 @@ def page(rows: list[Row], *, title: str | None = None, command: str | None = Non
     summary = summarise(rows)
     if len(summary.missing) == len(rows):
         raise StudyError(_nothing(summary))
-    return _environment().get_template("report.html.j2").render(
+    template = _environment().get_template("report.html.j2")
+    return template.render(
         title=title or title_of([row.run for row in rows]),
         command=command,
         summary=summary,
@@ -54,7 +54,6 @@ def page(rows: list[Row], *, title: str | None = None, command: str | None = Non
         shared=shared(rows),
         setting=rows[0].run.setting.model_dump_json(indent=2),
         here=here(),
-        failed=[m for m in summary.missing if m.status == "failed"],
     )
 
 
@@ -76,13 +75,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(percent=percent, plus_minus=plus_minus, span=span, count=_count, epochs=_epochs, missing=counts)
-    made.globals.update(arm_names=ARM_NAMES, none=NONE, fields=FIELDS)
+    words = {"percent": percent, "plus_minus": plus_minus, "span": span, "missing": counts}
+    made.filters.update(words, count=_count, epochs=_epochs, breaks=_breaks)
+    made.globals.update(arm_names=ARM_NAMES, dash=NONE, absent=ABSENT, fields=FIELDS)
     return made
 
 
+def _breaks(name: str) -> Markup:
+    """A method's label, which may be broken before its options."""
+    return Markup("<wbr>(").join(name.split("("))
+
+
 def _count(spread: Spread) -> str:
-    return NONE if spread.mean is None else short(spread.mean).strip()
+    """`38.25 k`, always to four digits, so that a column of them lines up."""
+    if spread.mean is None:
+        return NONE
+    limit, suffix = next((u for u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if spread.mean >= u[0]), (1.0, ""))
+    return f"{spread.mean / limit:#.4g} {suffix}" if suffix else f"{spread.mean:g}"
 
 
 def _epochs(spread: Spread) -> str:
@@ -96,51 +105,51 @@ def _model(summary: Summary, model: str) -> dict[str, Any]:
     """What the template shows of one model."""
     lines = [line for line in summary.lines if line.model == model]
     series = {m: i for i, m in enumerate(dict.fromkeys(line.method for line in summary.lines))}
-    arms = {a: Spread.of(v for x in lines for c in x.cells if c.arm == a for v in c.epochs.values) for a in summary.arms}
+    cells = [cell for line in lines for cell in line.cells]
     return {
         "name": model,
         "lines": lines,
         "dense": [c for c in summary.dense if c.model == model],
-        "epochs": arms,
+        "epochs": {a: Spread.of(v for c in cells if c.arm == a for v in c.epochs.values) for a in summary.arms},
         "legend": [(method, Markup(key(i))) for method, i in series.items()],
         "panels": _panels(summary, model, lines, series),
-        "widths": [_widths(line, series) for line in lines if line.widths],
+        "widths": [_widths(line, series, lines) for line in lines if line.widths],
         "open": all(len(line.widths) <= FEW for line in lines),
-        "disagree": [(line, line.disagree) for line in lines if line.disagree],
+        "disagree": [line for line in lines if line.disagree],
     }
 
 
-def _panels(
-    summary: Summary, model: str, lines: list[Line], series: dict[str, int]
-) -> list[tuple[str, Markup]]:
-    dense = whole(summary, model)
-    arms = {arm: _points(summary, model, lines, series, arm) for arm in summary.arms}
+def _panels(summary: Summary, model: str, lines: list[Line], series: dict[str, int]) -> list[tuple[str, Markup]]:
+    """A panel an arm, all with one vertical axis, and one at the cut with its own: their names and pictures."""
+    arms = {ARM_NAMES[arm]: _points(summary, model, lines, series, arm) for arm in summary.arms}
     every = [p for points in arms.values() for p in points]
+    cut = [_point(series, x.method, x.kept["macs"], x.accuracy_at_cut) for x in lines if x.accuracy_at_cut.n]
+    panels = [(name, points, every) for name, points in arms.items()]
+    panels += [("At the cut, before any training", cut, [])] if cut else []
     made = []
-    for arm, points in arms.items():
-        label = f"Accuracy of {model} against MACs kept, {ARM_NAMES[arm]}"
-        made.append((ARM_NAMES[arm], Markup(chart(points, dense, series=len(series), label=label, shared=every))))
-    cut = [Point(series[x.method], x.method, x.kept["macs"].mean or 0.0, x.accuracy_at_cut) for x in lines if x.kept["macs"].n]
-    label = f"Accuracy of {model} against MACs kept, at the cut"
-    return [*made, ("At the cut, before any training", Markup(chart(cut, dense, series=len(series), label=label)))]
+    for name, points, beside in panels:
+        label = f"Accuracy of {model} against MACs kept. {name}"
+        svg = chart(points, whole(summary, model), series=len(series), label=label, shared=beside)
+        made.append((name, Markup(svg)))
+    return made
 
 
 def _points(summary: Summary, model: str, lines: list[Line], series: dict[str, int], arm: str) -> list[Point]:
     """The marks of an arm, and of the dense models that a method trained for itself."""
-    made = [
-        Point(series[c.method or ""], c.method or "", c.kept["macs"].mean or 0.0, c.accuracy)
-        for line in lines
-        for c in line.cells
-        if c.arm == arm and c.accuracy.n
-    ]
+    cells = [c for line in lines if (c := cell(line, arm))]
     own = [c for c in summary.dense if c.model == model and c.method in series and c.accuracy.n]
-    return made + [Point(series[c.method or ""], f"{c.method}, dense", 1.0, c.accuracy) for c in own]
+    marks = [_point(series, c.method or "", c.kept["macs"], c.accuracy) for c in cells]
+    return marks + [Point(series[c.method or ""], f"{c.method}, dense", 1.0, c.accuracy) for c in own]
 
 
-def _widths(line: Line, series: dict[str, int]) -> tuple[str, str, Markup]:
+def _point(series: dict[str, int], method: str, kept: Spread, accuracy: Spread) -> Point:
+    return Point(series[method], method, kept.mean or 0.0, accuracy)
+
+
+def _widths(line: Line, series: dict[str, int], lines: list[Line]) -> tuple[str, str, Markup]:
     label = f"Widths of {line.model} before and after {line.method} to {line.budget}"
-    number = series[line.method]
-    return f"{line.budget}", line.method, Markup(bars(line.widths, series=number, label=label))
+    beside = [w for other in lines for w in other.widths]
+    return line.budget, line.method, Markup(bars(line.widths, series=series[line.method], label=label, beside=beside))
 
 
 def _write(path: Path, text: str) -> None:

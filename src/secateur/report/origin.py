@@ -27,8 +27,9 @@ def shared(rows: list[Row]) -> dict[str, str]:
         "Budgets": _names(r.budget for r in runs if r.budget),
         "Arms": _names(r.arm for r in runs),
         "Seeds": _names(str(r.seed) for r in runs),
-        "Training images for criteria": str(setting.calibration),
-        "Batch-norm statistics measured anew after the cut": "yes" if setting.recalibrate else "no",
+        "Training images for criteria and repair": str(setting.calibration),
+        "Repair after the cut": setting.repair,
+        "Frozen": _names(setting.frozen),
         "Recipe of dense and scratch training": recipe(setting.train),
         "Recipe of fine-tuning": recipe(setting.finetune),
     }

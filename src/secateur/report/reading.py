@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .spread import Spread, exceeds, percent, plus_minus
 from .summary import Cell, Line, Summary
 
+SPACE = "\N{NO-BREAK SPACE}"
 BASELINE = "random"  # the method every other one has to beat
 ARM_NAMES = {"dense": "Dense", "finetune": "Fine-tuned", "scratch-e": "Scratch-E", "scratch-b": "Scratch-B"}
 RULE = (
@@ -18,10 +19,10 @@ RULE = (
 
 @dataclass(frozen=True)
 class Reading:
-    """The sentences about one model at one budget."""
+    """What is said about one model at one budget: a paragraph an arm, and one for each pair of arms."""
 
     about: str
-    sentences: tuple[str, ...]
+    paragraphs: tuple[str, ...]
 
 
 def readings(summary: Summary) -> list[Reading]:
@@ -30,7 +31,7 @@ def readings(summary: Summary) -> list[Reading]:
     made = []
     for model, budget in pairs:
         lines = [x for x in summary.lines if (x.model, x.budget) == (model, budget)]
-        said = [s for arm in summary.arms for s in _of_arm(arm, lines, whole(summary, model))]
+        said = [" ".join(_of_arm(arm, lines, whole(summary, model))) for arm in summary.arms]
         said += [_against(arm, lines) for arm in summary.arms if arm != "finetune" and "finetune" in summary.arms]
         made.append(Reading(f"{model} at {budget}", tuple(said)))
     return made
@@ -54,9 +55,9 @@ def _of_arm(arm: str, lines: list[Line], dense: Spread) -> list[str]:
         return [f"{name}: no run is finished."]
     ranked = sorted(cells, key=lambda c: c.accuracy.mean or 0.0)
     low, high = ranked[0], ranked[-1]
-    beside = f"; the dense model has {plus_minus(dense)} %" if dense.n else ""
+    beside = f"; the dense model has {_tight(dense)}" if dense.n else ""
     if len(cells) == 1:
-        return [f"{name}: {low.method} reaches {plus_minus(low.accuracy)} % (n = {low.accuracy.n}){beside}."]
+        return [f"{name}: {low.method} reaches {_tight(low.accuracy)} (n{SPACE}={SPACE}{low.accuracy.n}){beside}."]
     first = f"{name}: from {_with(low)} to {_with(high)}{beside}."
     gap = percent((high.accuracy.mean or 0.0) - (low.accuracy.mean or 0.0))
     second = f"These two, {gap} points apart, {_verdict(exceeds(low.accuracy, high.accuracy))}."
@@ -64,7 +65,11 @@ def _of_arm(arm: str, lines: list[Line], dense: Spread) -> list[str]:
 
 
 def _with(cell: Cell) -> str:
-    return f"{plus_minus(cell.accuracy)} % ({cell.method}, n = {cell.accuracy.n})"
+    return f"{_tight(cell.accuracy)} ({cell.method}, n{SPACE}={SPACE}{cell.accuracy.n})"
+
+
+def _tight(spread: Spread) -> str:
+    return f"{plus_minus(spread)} %".replace(" ", SPACE)
 
 
 def _verdict(result: bool | None) -> str:
@@ -75,17 +80,17 @@ def _verdict(result: bool | None) -> str:
 
 def _baseline(cells: list[Cell]) -> list[str]:
     base = next((c.accuracy for c in cells if c.method == BASELINE), None)
-    others = [c for c in cells if c.method != BASELINE and exceeds(c.accuracy, base or c.accuracy) is not None]
-    if base is None or not others:
+    if base is None:
         return []
+    others = [c for c in cells if c.method != BASELINE and exceeds(c.accuracy, base) is not None]
     beyond = [c for c in others if exceeds(c.accuracy, base)]
-    above = [c.method or "" for c in beyond if (c.accuracy.mean or 0.0) > (base.mean or 0.0)]
-    below = [c.method or "" for c in beyond if c.method not in above]
-    return [f"Beyond the spread of random pruning: above it {_list(above, others)}, below it {_list(below, others)}."]
-
-
-def _list(names: list[str], of: list[Cell]) -> str:
-    return f"{len(names)} of {len(of)} methods ({', '.join(names)})" if names else f"none of {len(of)} methods"
+    if others and not beyond:
+        return ["No method differs from random pruning by more than the spread."]
+    parts = []
+    for sign, side in ((1, "Above"), (-1, "Below")):
+        names = [c.method or "" for c in beyond if _sign(c.accuracy, base) == sign]
+        parts += [f"{side} random pruning by more than the spread: {', '.join(names)}."] if names else []
+    return parts
 
 
 def _against(arm: str, lines: list[Line]) -> str:
@@ -94,14 +99,20 @@ def _against(arm: str, lines: list[Line]) -> str:
     name = ARM_NAMES[arm]
     if not pairs:
         return f"Fine-tuned against {name}: no method has finished runs of both."
-    ahead = {True: 0, False: 0}
-    beyond = {True: [], False: []}  # type: dict[bool, list[str]]
-    for tuned, scratch in pairs:
-        gap = (tuned.accuracy.mean or 0.0) - (scratch.accuracy.mean or 0.0)
-        if gap:
-            ahead[gap > 0] += 1
-        if exceeds(tuned.accuracy, scratch.accuracy):
-            beyond[gap > 0].append(tuned.method or "")
-    means = f"the mean is higher fine-tuned for {ahead[True]} and from scratch for {ahead[False]} of {len(pairs)} methods"
-    parts = [f"{', '.join(v)} in favour of {n}" for k, n in ((True, "fine-tuning"), (False, name)) if (v := beyond[k])]
-    return f"Fine-tuned against {name}: {means}; beyond the spread: {'; '.join(parts) or 'none'}."
+    signs = [_sign(a.accuracy, b.accuracy) for a, b in pairs]
+    means = f"the mean is higher fine-tuned for {signs.count(1)}, higher from scratch for {signs.count(-1)}"
+    means += f", equal for {signs.count(0)} of {len(pairs)} methods" if 0 in signs else f" of {len(pairs)} methods"
+    held = [exceeds(a.accuracy, b.accuracy) for a, b in pairs]
+    if all(h is None for h in held):
+        return f"Fine-tuned against {name}: {means}; one seed of each {_verdict(None)}."
+    beyond = []
+    for sign, winner in ((1, "fine-tuning"), (-1, name)):
+        names = [a.method or "" for (a, _), s, h in zip(pairs, signs, held, strict=True) if h and s == sign]
+        beyond += [f"{', '.join(names)} in favour of {winner}"] if names else []
+    return f"Fine-tuned against {name}: {means}. Beyond the spread: {'; '.join(beyond) or 'none'}."
+
+
+def _sign(a: Spread, b: Spread) -> int:
+    """Which mean is higher; means of the same values in another order differ by rounding, and count as equal."""
+    gap = (a.mean or 0.0) - (b.mean or 0.0)
+    return 0 if abs(gap) < 1e-9 else 1 if gap > 0 else -1

@@ -51,5 +51,5 @@ def plus_minus(spread: Spread, digits: int = 2) -> str:
 
 
 def span(spread: Spread, digits: int = 2) -> str:
-    """`97.50 to 97.78`: the lowest and the highest value in percent."""
-    return NONE if spread.n == 0 else f"{percent(spread.low, digits)} to {percent(spread.high, digits)}"
+    """`97.50–97.78`: the lowest and the highest value in percent; empty where there are not two values."""
+    return "" if spread.n < 2 else f"{percent(spread.low, digits)}–{percent(spread.high, digits)}"

@@ -110,7 +110,7 @@ def summarise(rows: list[Row]) -> Summary:
 def _split(rows: Iterable[Row], by_arm: bool = True) -> list[list[Row]]:
     """Rows of the same model, budget and method together, in the order they are met."""
     parts: dict[tuple[str | None, ...], list[Row]] = {}
-    models = {}
+    models: dict[str, int] = {}
     for row in rows:
         run = row.run
         models.setdefault(run.model, len(models))
@@ -180,8 +180,12 @@ def _line(rows: list[Row]) -> Line:
         after={f: Spread.of(r["after"][f] for r in shared) for f in FIELDS},
         widths=_widths(shared),
         max_error=_worst(_results(rows)),
-        disagree=tuple(s for s, results in by_seed.items() if any(r["widths"] != results[0]["widths"] for r in results)),
+        disagree=tuple(seed for seed, results in by_seed.items() if not _same_widths(results)),
     )
+
+
+def _same_widths(results: list[dict[str, Any]]) -> bool:
+    return all(r["widths"] == results[0]["widths"] for r in results)
 
 
 def _widths(results: list[dict[str, Any]]) -> tuple[Width, ...]:

@@ -16,9 +16,8 @@ SHAPES: tuple[tuple[tuple[float, float], ...] | None, ...] = (
     ((0, -1.1), (1.05, 0.8), (-1.05, 0.8)),
     ((0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)),
     ((0, 1.1), (1.05, -0.8), (-1.05, -0.8)),
-    ((-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4))
-    + ((0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)),
     tuple((1.1 * math.sin(2 * math.pi * i / 5), -1.1 * math.cos(2 * math.pi * i / 5)) for i in range(5)),
+    ((-1, -1.05), (1, -1.05), (-1, 1.05), (1, 1.05)),
 )
 
 
@@ -35,18 +34,18 @@ class Scale:
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, *, about: int = 5) -> Scale:
-        """A scale that begins and ends at a tick; `values` may be one number, or the same number often."""
+        """A scale that begins and ends at a tick, with about `about` steps; not all `values` may be the same."""
         low, high = min(values), max(values)
-        room = (high - low) or abs(high) * 0.02 or 1.0
-        low, high = (low, high) if high > low else (low - room, high + room)
-        power = math.floor(math.log10(room / about))
-        step = next(m * 10**power for m in (1, 2, 5, 10, 20, 50) if m * 10**power * about >= high - low)
+        assert high > low
+        power = math.floor(math.log10((high - low) / about))
+        step = next(m * 10.0**power for m in (1, 2, 5, 10) if m * 10.0**power * about >= (high - low) * (1 - 1e-9))
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         ticks = tuple(i * step for i in range(first, last + 1))
         return cls(first * step, last * step, start, end, ticks, digits)
 
     def __call__(self, value: float) -> float:
+        """The pixel of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def text(self, tick: float) -> str:

@@ -23,7 +23,7 @@ _PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm"}
 
 
 class AtContractions(TorchDispatchMode):
-    """At each multiply-and-sum op calls `before(contraction, x)` on what it reads, `after(contraction, y)` on its result."""
+    """At each multiply-and-sum op `before(contraction, x)` on what it reads, `after(contraction, y)` on the result."""
 
     def __init__(self, trace: Trace, before: Change, after: Change | None = None) -> None:
         super().__init__()

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from torch import Tensor, optim
-from typing_extensions import Self
 
 from secateur.errors import TrainingError
 
@@ -43,7 +42,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _speak_our_language(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+    def _speak_our_language(cls, values: Any, build: ModelWrapValidatorHandler[Recipe]) -> Recipe:
         try:
             return build(values)
         except ValidationError as error:
@@ -51,7 +50,7 @@ class Recipe(BaseModel):
             raise TrainingError(f"this recipe makes no sense: {'; '.join(faults)}.") from error
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
+    def _parts_agree(self) -> Recipe:
         stages = (0.0, *self.milestones, 1.0)
         if not all(a < b for a, b in pairwise(stages)):
             raise TrainingError(

@@ -1,0 +1,101 @@
+"""Make the pages that follow from the code: docs/methods.md, the figures of the README, the report's screenshot.
+
+    python scripts/docs.py          write them (the screenshot needs runs/demo, which `make demo` makes, and Chromium)
+    python scripts/docs.py --check  say which text differs, write nothing
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import secateur
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- figures: written by scripts/docs.py -->", "<!-- end of figures -->"
+
+
+def first_line(cls):
+    return cls.__doc__.strip().splitlines()[0]
+
+
+def methods_page():
+    lines = ["# Methods, criteria, allocators", "", "Written by `make docs` from the registries.", ""]
+    lines += ["| method | paper | works while training | what it does |", "|---|---|---|---|"]
+    for name, cls in secateur.methods().items():
+        lines.append(f"| `{name}` | {cls.paper} | {'yes' if cls.trains else 'no'} | {first_line(cls)} |")
+    lines += ["", "| criterion | needs | one scale across groups | score of a unit |", "|---|---|---|---|"]
+    for name, cls in secateur.criteria().items():
+        needs = ", ".join(sorted(cls.needs)) or "nothing"
+        lines.append(f"| `{name}` | {needs} | {'yes' if cls.comparable else 'no'} | {first_line(cls)} |")
+    lines += ["", "| allocator | what it does |", "|---|---|"]
+    for name, cls in secateur.allocators().items():
+        lines.append(f"| `{name}` | {first_line(cls)} |")
+    return "\n".join(lines) + "\n"
+
+
+def percent(cell):
+    """A mean and its spread over seeds, both fractions, in percent."""
+    mean, spread = cell["mean"], cell["sd"]
+    return f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
+
+
+def figures():
+    """The README's table, from the committed results of the recipe and of the benchmark."""
+    lines = [
+        BEGIN,
+        "",
+        "CIFAR-10, pretrained networks, at most 50 % of the MACs; top-1 accuracy in percent on the 9,979 test images given,",
+        "mean ± standard deviation over seeds. One epoch: SGD, one-cycle to 0.02, batch 128, crop and flip.",
+        "",
+        "| network | how | MACs kept | at the cut | after one epoch |",
+        "|---|---|---|---|---|",
+    ]
+    for path in sorted((ROOT / "recipes" / "results").glob("cifar10_half_*.json")):
+        for repair, rows in json.loads(path.read_text()).items():
+            for row in rows["rows"]:
+                kept = 100 * row["kept"]["macs"]["mean"]
+                how = f"`{row['method']}`, repair `{repair}`"
+                cells = percent(row["accuracy_at_cut"]), percent(row["accuracy"]["finetune"])
+                lines.append(f"| {row['model']} | {how} | {kept:.1f} % | {cells[0]} | {cells[1]} |")
+    lines += ["", END]
+    return "\n".join(lines)
+
+
+def with_figures(text):
+    head, _, rest = text.partition(BEGIN)
+    return head + figures() + rest.partition(END)[2]
+
+
+def pages():
+    readme = ROOT / "README.md"
+    return {ROOT / "docs" / "methods.md": methods_page(), readme: with_figures(readme.read_text())}
+
+
+def screenshot():
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    report = ROOT / "runs" / "demo" / "report.html"
+    if browser is None or not report.exists():
+        raise SystemExit("no screenshot: it needs `make demo` first, and Chromium (Debian: apt-get install chromium)")
+    out = ROOT / "docs" / "report.png"
+    with tempfile.TemporaryDirectory() as profile:
+        flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars".split()
+        where = [f"--user-data-dir={profile}", "--window-size=1100,1500", f"--screenshot={out}", report.as_uri()]
+        subprocess.run([browser, *flags, *where], check=True, capture_output=True)
+    print(f"wrote {out.relative_to(ROOT)}")
+
+
+def main():
+    stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
+    if "--check" in sys.argv:
+        raise SystemExit("\n".join(f"{p.relative_to(ROOT)} is out of date; run `make docs`" for p in stale) or 0)
+    for path, text in stale.items():
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
+    screenshot()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What the page says about how its numbers were made."""
+
+import torch
+from report_rows import SETTING, study
+
+from secateur.report.origin import here, recipe, shared, title_of
+from secateur.training.recipe import Recipe
+
+
+def test_what_runs_share_is_listed_once():
+    facts = shared(study(models=("digits-resnet", "vgg16"), methods=("l1", "taylor:per=macs")))
+    assert facts["Models"] == "digits-resnet, vgg16"
+    assert facts["Methods"] == "l1, taylor(per=macs)"
+    assert facts["Arms"] == "dense, finetune, scratch-e"
+    assert facts["Seeds"] == "0, 1, 2"
+    assert facts["Recipe of fine-tuning"] == recipe(SETTING.finetune)
+    assert "Frozen" not in facts
+
+
+def test_a_recipe_names_what_counts_for_its_schedule():
+    steps = recipe(Recipe(epochs=8, lr=0.2, schedule="steps", milestones=(0.5,), warmup=0.1, weight_decay=1e-4))
+    assert steps == (
+        "8 epochs, batch size 128, sgd, lr 0.2, momentum 0.9, weight decay 0.0001, schedule steps, "
+        "times 0.1 after 0.5 of the run, warm-up over 0.1 of the run"
+    )
+    assert "momentum" not in recipe(Recipe(epochs=8, schedule="onecycle"))
+
+
+def test_versions_and_threads_are_those_of_this_process():
+    facts = here()
+    assert facts["torch"] == torch.__version__
+    assert facts["Threads of torch"] == str(torch.get_num_threads())
+
+
+def test_the_title_names_models_and_data():
+    assert title_of([row.run for row in study(models=("a", "b"))]) == "Pruning a, b on digits"
