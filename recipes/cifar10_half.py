@@ -2,10 +2,10 @@
 
     SECATEUR_DATA=/path/to/data python recipes/cifar10_half.py [resnet20 resnet56] [--seeds 0 1 2] [--workers 2]
 
-One epoch of SGD, one-cycle to lr 0.02, batch 128, crop and flip. Each row differs in the criterion, the allocator and in
-what repairs the cut before any fine-tuning (`--repair`; all see the same 2,048 training images, without labels, and
-criteria that need gradients see their labels). Results land in recipes/results/, one JSON a model; killed and started
-again, the recipe goes on where it was.
+One epoch of SGD, one-cycle to lr 0.02, batch 128, crop and flip. Rows differ in the method, in what is pruned ("inner":
+the convolutions inside the blocks; "all": the trunk and its padded shortcuts too), and in what repairs the cut before
+any fine-tuning, from the same 2,048 training images without labels (criteria that need gradients see their labels).
+Results land in recipes/results/, one JSON a model; killed and started again, the recipe goes on where it was.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from secateur.report.table import as_json, table
 from secateur.training import Recipe
 
 ONE_EPOCH = Recipe(epochs=1, lr=0.02, batch_size=128, schedule="onecycle", weight_decay=5e-4)
-METHODS = ("l1", "l2", "taylor", "taylor:per=macs")
-REPAIRS = ("none", "recalibrate", "reconstruct")
+TRUNK = ("conv1", "layer2.0.conv2", "layer3.0.conv2")  # one name for each group that the trunk consists of
+METHODS = {"inner": ("l1", "l1:per_macs=0.6", "taylor:per_macs=1.0"), "all": ("l1", "l2")}
+REPAIRS = ("none", "reconstruct")
 
 
-def study(model: str, repair: str, seeds: tuple[int, ...], data: Path) -> Study:
+def study(model: str, scope: str, repair: str, seeds: tuple[int, ...], data: Path) -> Study:
     setting = Setting(
         data=f"cifar10:{data / 'cifar10'}",
         weights=str(data / "weights" / f"cifar10_{model}.safetensors"),
@@ -33,30 +34,33 @@ def study(model: str, repair: str, seeds: tuple[int, ...], data: Path) -> Study:
         finetune=ONE_EPOCH,
         calibration=2048,
         repair=repair,
+        frozen=TRUNK if scope == "inner" else (),
     )
-    methods = tuple(MethodSpec.parse(m) for m in METHODS)
-    name = f"cifar10-{model}-{repair}"
+    methods = tuple(MethodSpec.parse(m) for m in METHODS[scope])
+    name = f"cifar10-{model}-{scope}-{repair}"
     return Study(name=name, models=(model,), methods=methods, budgets=("macs=0.5",), seeds=seeds, setting=setting)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet20", "resnet56"])
+    parser.add_argument("--scope", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--repair", nargs="+", default=list(REPAIRS), choices=REPAIRS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     data = Path(os.environ["SECATEUR_DATA"]).resolve()
     for model in options.models:
-        results = {}
-        for repair in options.repair:
-            chosen = study(model, repair, tuple(options.seeds), data)
-            rows = compare(chosen, Path("runs/cifar10_half"), workers=options.workers)
-            Console().print(f"{model}, repair: {repair}", table(rows))
-            results[repair] = as_json(rows)
         out = Path(__file__).parent / "results" / f"cifar10_half_{model}.json"
         out.parent.mkdir(exist_ok=True)
-        out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        results = json.loads(out.read_text()) if out.exists() else {}
+        for repair in reversed(options.repair):
+            for scope in options.scope:
+                chosen = study(model, scope, repair, tuple(options.seeds), data)
+                rows = compare(chosen, Path("runs/cifar10_half"), workers=options.workers)
+                Console().print(f"{model}, pruned: {scope}, repair: {repair}", table(rows))
+                results[f"{scope}, {repair}"] = json.loads(as_json(rows))
+                out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import pytest
 import secateur
 from nets import HAND, OURS, graph
 from secateur.allocation.ranked import Ranked
+from secateur.allocation.uniform import Uniform
 from secateur.cost.cost import CostModel
 from secateur.errors import BudgetUnreachable, NothingToDo
 from secateur.testing.allocator import random_scores
 
-ALLOCATORS = [*sorted(secateur.allocators()), Ranked(per="macs"), Ranked(min_keep=0.3)]
+ALLOCATORS = [*sorted(secateur.allocators()), Ranked(per_macs=1.0), Ranked(min_keep=0.3), Uniform(per_macs=0.5)]
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS, ids=str)

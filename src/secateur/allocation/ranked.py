@@ -22,8 +22,8 @@ from .base import Allocator, allocator, least_removal
 class Ranked(Allocator):
     """Rank units across all groups by score / (MACs that the unit's removal alone would save) ** per_macs.
 
-    0 ranks by score alone; 1 by score per MAC, as the FLOPs term of Molchanov et al., ICLR 2017 (1611.06440) aims at; in
-    between, cheap units of late layers gain on expensive ones of early layers.
+    0 ranks by score alone; 1 by score per MAC, the aim of the FLOPs term of Molchanov et al., ICLR 2017 (1611.06440);
+    in between, cheap units of late layers gain on expensive ones of early layers.
 
     `min_keep`: units that each group keeps whatever happens (at least 1), or the fraction of the group if below 1.
     Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.

@@ -21,8 +21,8 @@ from .base import Allocator, allocator, least_removal
 class Uniform(Allocator):
     """Keep floor(keep * size) units of every group, at least one.
 
-    Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional to
-    (MACs that removing one of its units saves) ** -per_macs: layers of one stage stay alike, early stages give more.
+    Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional
+    to (MACs that removing one of its units saves) ** -per_macs: layers of a stage stay alike, early stages give more.
     """
 
     keep: float | None = None

@@ -24,10 +24,10 @@ def live(total: int) -> Iterator[Callable[[list[Row]], None]]:
     """Gives `report(rows)` for a study of `total` runs; runs that were done before count as no progress of today."""
     console = errors()
     told: dict[str, str] | None = None  # status of each run that has ended, None before the first report
-    stiff = {"table_column": Column(no_wrap=True)}
-    figures = (MofNCompleteColumn(**stiff), TimeElapsedColumn(**stiff), TimeRemainingColumn(**stiff))
+    stiff = Column(no_wrap=True)
+    figures = (kind(table_column=stiff) for kind in (MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn))
     now = TextColumn("{task.fields[now]}", markup=False, table_column=Column())  # wraps in a narrow terminal
-    shown = (BarColumn(20, **stiff), *figures, now)
+    shown = (BarColumn(20, table_column=stiff), *figures, now)
     with Progress(*shown, console=console, speed_estimate_period=LONG, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total, now="")
 

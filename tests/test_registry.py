@@ -1,0 +1,49 @@
+"""Registries: classes are found because their file is there."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+import secateur
+from secateur.criteria.base import CRITERIA
+from secateur.errors import UnknownName
+
+
+@pytest.mark.parametrize("kind", ["criteria", "allocators", "methods"])
+def test_names_lead_to_classes_that_carry_them(kind):
+    found = getattr(secateur, kind)()
+    assert found
+    assert list(found) == sorted(found)
+    for name, cls in found.items():
+        assert cls.name == name
+        assert cls() == cls()
+        assert hash(cls()) == hash(cls())
+        with pytest.raises((FrozenInstanceError, AttributeError)):
+            cls().name = "other"
+
+
+def test_instances_pass_through():
+    instance = secateur.criteria()["l1"](reduction="sum")
+    assert CRITERIA.make(instance) is instance
+    assert CRITERIA.make("l1").reduction == "mean"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("tailor", "taylor"), ("L2", "l2"), ("bn_scale", "bn-scale"), ("rand", "random")]
+)
+def test_the_nearest_name_is_suggested(name, near):
+    with pytest.raises(UnknownName, match=f"there is no criterion '{name}'. Did you mean '{near}'"):
+        CRITERIA.make(name)
+
+
+def test_nothing_is_near():
+    with pytest.raises(UnknownName, match=r"there is no criterion 'zzzzzz'\. Known: bn-scale, "):
+        CRITERIA.make("zzzzzz")
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(AssertionError, match="two criterions named 'l1'"):
+
+        @CRITERIA.register("l1")
+        class Other:
+            pass
