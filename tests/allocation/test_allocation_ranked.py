@@ -55,7 +55,7 @@ def test_scores_are_divided_by_a_power_of_what_a_unit_saves(chain, power):
     names = [g.groups[i].name for i in group]
     keys = [given[n][u].item() / saving[n] ** power for n, u in zip(names, unit, strict=True)]
     assert keys == sorted(keys)
-    assert len(set(saving.values())) == len(saving)
+    assert len(set(saving.values())) > 1
 
 
 @pytest.mark.parametrize(("min_keep", "least"), [(1, (1, 1)), (2, (2, 2)), (3, (3, 3)), (4, (4, 3)), (0.4, (2, 1))])

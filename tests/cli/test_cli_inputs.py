@@ -27,7 +27,7 @@ def test_wrong_shapes_are_quoted(text):
 
 
 def test_specs_with_options():
-    assert inputs.made(ALLOCATORS, "ranked:per=macs,min_keep=4", "--allocator") == Ranked(per="macs", min_keep=4)
+    assert inputs.made(ALLOCATORS, "ranked:per_macs=0.5,min_keep=4", "--allocator") == Ranked(0.5, 4)
     made = inputs.made(METHODS, "slimming:penalty_weight=1e-3,proximal=true", "--method")
     assert made == Slimming(penalty_weight=0.001, proximal=True)
 
@@ -36,10 +36,10 @@ def test_specs_with_options():
     ("text", "error", "message"),
     [
         ("rankd", UnknownName, "no allocator 'rankd'.*'ranked'"),
-        ("ranked:pr=macs", UnknownName, "option of allocator 'ranked' called 'pr'.*'per'"),
-        ("ranked:per=flops", typer.BadParameter, "per='flops'.*'unit' or 'macs'"),
+        ("ranked:per=1", UnknownName, "option of allocator 'ranked' called 'per'.*'per_macs'"),
+        ("ranked:per_macs=low", typer.BadParameter, "per_macs='low'.*number"),
         ("ranked:min_keep=many", typer.BadParameter, "min_keep='many'"),
-        ("ranked:per", typer.BadParameter, "'per' in 'ranked:per'"),
+        ("ranked:keep", typer.BadParameter, "'keep' in 'ranked:keep'"),
     ],
 )
 def test_wrong_specs_are_refused(text, error, message):

@@ -1,9 +1,7 @@
 """The words that options take are those of the library."""
 
-from dataclasses import fields
-from typing import get_args, get_type_hints
+from typing import get_args
 
-from secateur.allocation.ranked import Ranked
 from secateur.cli import options
 from secateur.experiments import config
 from secateur.prune import Repair
@@ -18,7 +16,6 @@ def test_the_words_are_those_of_the_library():
     assert words(options.Repair) == set(get_args(Repair))
     assert words(options.Schedule) == set(get_args(Recipe.model_fields["schedule"].annotation))
     assert words(options.Arm) == set(get_args(config.Arm)) - {"dense"}
-    assert words(options.Per) == set(get_args(get_type_hints(Ranked)[fields(Ranked)[0].name]))
 
 
 def test_every_choice_is_named_in_its_help():

@@ -18,6 +18,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from secateur import files
 from secateur.methods.hook import Hook
 from secateur.training import Loader, Recipe, checkpoint, evaluate_accuracy, fit
 
@@ -67,7 +68,7 @@ def suicide(*_):
 
 def kill_in_write(moment, count):
     """Make this process die in its `count`-th checkpoint: the file half written, or before or after it is in place."""
-    save, replace, left = checkpoint.save_file, os.replace, iter(range(count - 1, -1, -1))
+    save, replace, left = files.save_file, os.replace, iter(range(count - 1, -1, -1))
 
     def save_half(tensors, path, header):
         save(tensors, path, header)
@@ -84,7 +85,7 @@ def kill_in_write(moment, count):
             suicide()
 
     if moment == "half":
-        checkpoint.save_file = save_half
+        files.save_file = save_half
     else:
         os.replace = replace_and_die
 

@@ -56,7 +56,10 @@ Weights = Annotated[
 Methods = Annotated[
     list[str] | None,
     option(
-        "--method", "NAME", "Such as taylor or taylor:per=macs; `secateur methods` lists them. May be repeated.", CHOICE
+        "--method",
+        "NAME",
+        "Such as taylor or taylor:per_macs=0.5; `secateur methods` lists them. May be repeated.",
+        CHOICE,
     ),
 ]
 Budgets = Annotated[

@@ -20,7 +20,6 @@ from ..graph.example import Example
 from ..groups.graph import Graph
 from ..methods.base import METHODS, Method
 from ..prune import Pruned, Repair, cut, mend
-from ..surgery.checkpoint import save
 from ..surgery.fold import fold_means
 from ..training.evaluate import evaluate_accuracy
 from ..training.loop import fit
@@ -80,23 +79,30 @@ class Done:
     finetuned: float | None
 
 
-def choose(method: str | None, criterion: str | None, allocator: str | None, per: str | None) -> Method:
+def choose(method: str | None, criterion: str | None, allocator: str | None, per_macs: float | None) -> Method:
     """A method by name, or a criterion and an allocator by name (L2 and one ranking by default).
 
     Raises `UnknownName`, and a usage error for values, and for options that clash.
     """
-    parts = {"--criterion": criterion, "--allocator": allocator, "--per": per}
+    parts = {"--criterion": criterion, "--allocator": allocator, "--per-macs": per_macs}
     given = [flag for flag, value in parts.items() if value is not None]
     if method is not None:
         if given:
             raise typer.BadParameter(f"the method {method!r} decides this itself: leave one out", param_hint=given[0])
         return made(METHODS, method, "--method")
     spec = allocator or "ranked"
-    if per is not None:
-        if spec.partition(":")[0] != "ranked":
-            raise typer.BadParameter(f"{per!r} is for the ranked allocator, not for {spec!r}", param_hint="--per")
-        spec += f"{',' if ':' in spec else ':'}per={per}"
+    if per_macs is not None:
+        spec += f"{',' if ':' in spec else ':'}per_macs={per_macs}"
     return Chosen(made(CRITERIA, criterion or "l2", "--criterion"), made(ALLOCATORS, spec, "--allocator"))
+
+
+def allowance(text: str | None, method: Method) -> Budget | None:
+    """The budget; a usage error where the parts chosen need one. A method by name says itself what it lacks."""
+    if text is not None:
+        return Budget.parse(text)
+    if isinstance(method, Chosen) and getattr(method.allocator, "keep", None) is None:
+        raise typer.BadParameter("how much may be left? For instance macs=0.5", param_hint="--budget")
+    return None
 
 
 def label(method: Method) -> str:
@@ -182,6 +188,3 @@ def notes(job: Job, done: Done) -> list[str]:
     if missed:
         said.append(f"{label(job.method)} does not go by the budget, which is not met: {', '.join(missed)}")
     return said
-
-
-__all__ = ["Budget", "Chosen", "Done", "Job", "choose", "label", "load_data", "need", "notes", "save", "work"]

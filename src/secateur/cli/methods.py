@@ -9,7 +9,7 @@ from .options import Json
 from .output import console, emit, plain_table, row
 
 EPILOG = """Options go behind the name, in `prune` and in `compare`
-$ secateur prune --method taylor:per=macs ...
+$ secateur prune --method taylor:per_macs=0.5 ...
 $ secateur prune --criterion taylor --allocator ranked:min_keep=4 ..."""
 
 

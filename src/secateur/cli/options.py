@@ -45,12 +45,6 @@ class Repair(str, Enum):
     NONE, FOLD, RECALIBRATE, RECONSTRUCT = "none", "fold", "recalibrate", "reconstruct"
 
 
-class Per(str, Enum):
-    """What a ranking divides scores by."""
-
-    UNIT, MACS = "unit", "macs"
-
-
 Model = Annotated[str, option("--model", "SPEC", SPECS, SUBJECT, show_default=False)]
 Weights = Annotated[
     Path | None, option("--weights", "FILE", "Its weights, a .safetensors file. Default: random.", SUBJECT)

@@ -24,7 +24,6 @@ from .options import (
     Input,
     Json,
     Model,
-    Per,
     Repair,
     RepairKind,
     Schedule,
@@ -43,7 +42,7 @@ $ secateur prune --model resnet20 --weights W.safetensors --data cifar10:DIR \\
     --budget macs=0.5 --criterion taylor --finetune 1 --out half.safetensors
 $ secateur prune --model torchvision:resnet50 --budget macs=0.6,params=20e6
 $ secateur prune --model digits-resnet --data digits --budget params=0.3 \\
-    --method taylor:per=macs --json
+    --method taylor:per_macs=0.5 --json
 
 What --out wrote is loaded in Python, into a fresh model of the same class:
 secateur.load("half.safetensors", into=model)"""
@@ -62,12 +61,13 @@ CriterionSpec = Annotated[str | None, option("--criterion", "NAME", "How units a
 AllocatorSpec = Annotated[
     str | None, option("--allocator", "NAME", "How scores become a plan. Default: ranked.", CHOICE)
 ]
-Ranking = Annotated[
-    Per | None,
+Power = Annotated[
+    float | None,
     option(
-        "--per",
-        "HOW",
-        "With the ranked allocator: rank by score (unit), or by score per MAC saved (macs). Default: unit.",
+        "--per-macs",
+        "POWER",
+        "Of the allocator: how much the MACs that a unit saves count beside its score. 0: not at all; with ranked, 1: "
+        "score per MAC. Default: 0.",
         CHOICE,
     ),
 ]
@@ -111,7 +111,7 @@ def prune(
     data: DataSpec = None,
     criterion: CriterionSpec = None,
     allocator: AllocatorSpec = None,
-    per: Ranking = None,
+    per_macs: Power = None,
     method: MethodSpec = None,
     frozen: Frozen = None,
     repair: RepairKind = Repair.NONE,
@@ -132,18 +132,17 @@ def prune(
     The cut model is held against the original with the removed units masked, in float64; if they differ, nothing is
     written. The test images are looked at before the cut, after it and after fine-tuning, never for choosing.
     """
+    from ..surgery.checkpoint import save
     from . import job
     from .inputs import recipe_of
 
-    writable(out)
-    by = job.choose(method, criterion, allocator, per and per.value)
-    if method is None and budget is None:
-        raise typer.BadParameter("how much may be left? For instance macs=0.5", param_hint="--budget")
+    by = job.choose(method, criterion, allocator, per_macs)
+    allowed = job.allowance(budget, by)
     if data is not None and input is not None:
         raise typer.BadParameter("with --data the example is one of its images: leave one out", param_hint="--input")
     rates = {"lr": lr, "batch_size": batch_size, "schedule": schedule.value, "weight_decay": weight_decay}
     recipe = recipe_of(epochs=finetune, **rates)
-    allowed = None if budget is None else job.Budget.parse(budget)
+    writable(out)
     with only_json(json):
         start = time.monotonic()
         images = job.load_data(data, job.need(by, recipe, repair.value))
@@ -151,7 +150,7 @@ def prune(
         task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed)
         done = job.work(task)
         if out is not None:
-            job.save(done.pruned, out)
+            save(done.pruned, out)
     for said in job.notes(task, done):
         note(said)
     found = describe(task, done, data) | {"out": out and str(out), "seconds": round(time.monotonic() - start, 3)}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..errors import StudyError
 from .config import Run
 
@@ -80,8 +82,16 @@ class Store:
                 if key in keys:
                     sql = "UPDATE runs SET status = 'running', owner = ?, beat = ? WHERE key = ?"
                     db.execute(sql, (self.owner, time.time(), key))
-                    return Run.model_validate_json(config)
+                    return self._run(config)
         return None
+
+    def _run(self, config: str) -> Run:
+        try:
+            return Run.model_validate_json(config)
+        except ValidationError as error:
+            raise StudyError(
+                f"{self.path} holds a run of another version ({error.errors()[0]['msg']}); use a new folder"
+            ) from error
 
     def _free_the_dead(self, db: sqlite3.Connection) -> None:
         running = db.execute("SELECT key, owner, beat FROM runs WHERE status = 'running'").fetchall()
@@ -128,7 +138,7 @@ class Store:
         finally:
             db.close()
         return [
-            Row(Run.model_validate_json(config), status, json.loads(result) if result else None, error, seconds)
+            Row(self._run(config), status, json.loads(result) if result else None, error, seconds)
             for key, config, status, result, error, seconds in found
             if keys is None or key in keys
         ]

@@ -1,105 +1,23 @@
-"""One safetensors file that is always whole: written beside the old one, flushed, then put in its place.
-
-A write that is killed leaves the file before it as it was. No pickle: tensors, and JSON in the header.
-"""
+"""The checkpoint of a training run: a file of ours with a kind of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import json
-import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from secateur.errors import CheckpointError
+from secateur import files
 
-KEY = "secateur.training"
+KIND = "training checkpoint"
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Store tensors and JSON facts, replacing `path` in one step; tensors that are one and the same are stored once.
-
-    Raises CheckpointError where the file cannot be written (a full disk, no permission); the file at `path` is intact.
-    """
-    kept, aliases = _distinct(tensors)
-    text = json.dumps({"facts": facts, "aliases": aliases})
-    header = {KEY: text, "checksum": _checksum(kept, text)}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clean(path)
-        save_file(kept, temporary, header)
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):  # the disk may refuse this too; the next write cleans up
-            temporary.unlink()
-        raise CheckpointError(f"cannot write {path}: {error}. What was there before is intact.") from error
+    """Store tensors and facts in one step. Raises CheckpointError; what was there before is then intact."""
+    files.write(path, KIND, tensors, facts)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and facts that `write` stored.
-
-    Raises CheckpointError, naming the path, for a file that is missing, damaged, or not a training checkpoint.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            # Copies: what safetensors gives may be the mapped file itself.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  not a mapping
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}. If it is damaged, remove it to start again.") from error
-    if KEY not in header:
-        raise CheckpointError(f"{path} is not a training checkpoint: its header has no {KEY!r}.")
-    if header.get("checksum") != _checksum(tensors, header[KEY]):
-        raise CheckpointError(f"{path} is damaged: its checksum does not fit its content. Remove it to start again.")
-    content = json.loads(header[KEY])
-    return tensors | {alias: tensors[name] for alias, name in content["aliases"].items()}, content["facts"]
-
-
-def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Contiguous copies on the CPU (safetensors refuses shared memory), and the names of those met before."""
-    kept: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    seen: dict[tuple, str] = {}
-    for name, tensor in tensors.items():
-        same = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and same in seen:
-            aliases[name] = seen[same]
-        else:
-            seen[same] = name
-            kept[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return kept, aliases
-
-
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """CRC-32 over names, types, shapes, bytes and facts: safetensors itself notices no flipped bit in the data."""
-    value = zlib.crc32(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
-    return f"{value:08x}"
-
-
-def _clean(path: Path) -> None:
-    """Remove what killed writes of this file left behind."""
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        leftover.unlink()
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """What `write` stored. Raises CheckpointError for a file that is missing, damaged, or not a checkpoint."""
+    return files.read(path, KIND)

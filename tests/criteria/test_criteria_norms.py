@@ -1,0 +1,152 @@
+"""L1, L2, batch-norm scale and random scores against sums written out."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from nets import graph
+from secateur.criteria.base import reduce_rows
+from secateur.criteria.bn_scale import BNScale
+from secateur.criteria.evidence import Evidence
+from secateur.criteria.l1 import L1
+from secateur.criteria.l2 import L2
+from secateur.criteria.random import Random
+from secateur.errors import BadModel
+
+
+def raw(criterion, net, group, seed=0):
+    g = graph(net)
+    return criterion.score(g[group], Evidence(g.model, seed=seed))
+
+
+def weight(net, name):
+    return graph(net).model.get_parameter(name).detach().double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("criterion", "norm"), [(L1(), lambda w: np.abs(w).sum()), (L2(), lambda w: np.sqrt((w**2).sum()))]
+)
+@pytest.mark.parametrize(
+    ("net", "group", "tensor", "positions"),
+    [
+        ("plain", "one.0", "one.0.weight", [[i] for i in range(8)]),
+        ("plain", "two.0", "two.0.weight", [[i] for i in range(6)]),
+        ("mlp", "2", "2.weight", [[i] for i in range(7)]),
+        ("grouped", "stem.0", "stem.0.weight", [[i, i + 3, i + 6, i + 9] for i in range(3)]),
+    ],
+)
+def test_norms_are_hand_sums(criterion, norm, net, group, tensor, positions):
+    w = weight(net, tensor)
+    expected = [norm(np.concatenate([w[p].ravel() for p in unit])) for unit in positions]
+    np.testing.assert_allclose(raw(criterion, net, group), expected, rtol=1e-12)
+
+
+def test_reductions_over_the_layers_of_a_residual_stream():
+    """Stem channel i meets channel 1 + i of the second layer of the block."""
+    stem = np.abs(weight("padded", "stem.0.weight")).sum((1, 2, 3))
+    block = np.abs(weight("padded", "b.0.weight")).sum((1, 2, 3))[1:7]
+    np.testing.assert_allclose(raw(L1("first"), "padded", "stem.0"), stem)
+    np.testing.assert_allclose(raw(L1("sum"), "padded", "stem.0"), stem + block)
+    means = (stem.mean() + block.mean()) / 2
+    expected = (stem / stem.mean() + block / block.mean()) / 2 * means
+    np.testing.assert_allclose(raw(L1("mean"), "padded", "stem.0"), expected)
+
+
+def test_mean_reduction_forgets_the_scale_of_a_layer():
+    g = graph("padded")
+    other = secateur.trace(_scaled(g.model, "b.0.weight", 1000.0), g.example)
+    order = [s.argsort().tolist() for s in (secateur.score(x, "l1")["stem.0"] for x in (g, other))]
+    assert order[0] == order[1]
+    summed = [secateur.score(x, L1("sum"))["stem.0"].argsort().tolist() for x in (g, other)]
+    assert summed[0] != summed[1]
+
+
+def _scaled(model, name, factor):
+    import copy
+
+    model = copy.deepcopy(model)
+    model.get_parameter(name).data.mul_(factor)
+    return model
+
+
+def test_a_layer_of_zeros_does_not_divide_by_zero():
+    g = graph("padded")
+    other = secateur.trace(_scaled(g.model, "b.0.weight", 0.0), g.example)
+    assert torch.isfinite(secateur.score(other, "l1")["stem.0"]).all()
+    nothing = _scaled(_scaled(g.model, "b.0.weight", 0.0), "stem.0.weight", 0.0)
+    assert (secateur.score(secateur.trace(nothing, g.example), "l2")["stem.0"] == 0).all()
+
+
+def test_reduce_rows_with_any_function():
+    g = graph("plain")
+    rows = reduce_rows(g["two.0"], Evidence(g.model), lambda r: r.amax(1), "mean")
+    np.testing.assert_allclose(rows, weight("plain", "two.0.weight").reshape(6, -1).max(1))
+
+
+def test_batch_norm_scale():
+    scale = np.abs(weight("plain", "one.1.weight"))
+    np.testing.assert_allclose(raw(BNScale(), "plain", "one.0"), scale)
+    both = np.maximum(np.abs(weight("padded", "stem.1.weight")), np.abs(weight("padded", "b.1.weight"))[1:7])
+    np.testing.assert_allclose(raw(BNScale(), "padded", "stem.0"), both)
+
+
+def test_batch_norm_scale_sees_signs_as_sizes():
+    g = graph("plain")
+    other = _scaled(g.model, "one.1.weight", -1.0)
+    scores = secateur.score(secateur.trace(other, g.example), "bn-scale")
+    np.testing.assert_allclose(scores["one.0"], raw(BNScale(), "plain", "one.0"))
+
+
+@pytest.mark.parametrize("net", ["nonorm", "mlp", "squeeze"])
+def test_batch_norm_scale_needs_a_norm(net):
+    with pytest.raises(BadModel, match="no batch norm with a scale follows; use another criterion, or frozen="):
+        secateur.score(graph(net), "bn-scale")
+
+
+def test_batch_norm_without_a_scale():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(BadModel, match="group '0'"):
+        secateur.score(secateur.trace(net, torch.zeros(2, 3)), "bn-scale")
+
+
+def test_random_scores_hang_on_seed_and_group_alone():
+    a, b = raw(Random(), "plain", "one.0"), raw(Random(), "plain", "one.0")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, raw(Random(), "plain", "one.0", seed=1))
+    assert not torch.equal(a[:6], raw(Random(), "plain", "two.0"))
+    assert ((a >= 0) & (a < 1)).all()
+
+
+def test_scores_on_different_scales_are_divided_by_their_mean():
+    scores = secateur.score(graph("digits-vgg"), "l1")
+    assert all(abs(s.mean().item() - 1) < 1e-12 for s in scores.values())
+    assert all(s.dtype == torch.float64 and s.device.type == "cpu" for s in scores.values())
+    gammas = secateur.score(graph("digits-vgg"), "bn-scale")
+    assert any(abs(s.mean().item() - 1) > 1e-3 for s in gammas.values())  # these stand on one scale as they are
+
+
+def test_zero_filter_without_a_bias_goes_without_a_trace():
+    """Li et al.: its removal leaves the output as it is, bit for bit."""
+    import copy
+
+    g = graph("nonorm")
+    model = copy.deepcopy(g.model)
+    model.one.weight.data[3] = 0
+    model.one.bias.data[3] = 0
+    dead = secateur.trace(model, g.example)
+    assert secateur.score(dead, "l1")["one"].argmin() == 3
+    small = secateur.cut(dead, secateur.Plan.keeping(dead, {"one": [0, 1, 2, 4, 5, 6, 7]})).model
+    with torch.no_grad():
+        a, b = model.double().eval()(g.example.double()), small.double().eval()(g.example.double())
+    assert (a - b).abs().max() <= 1e-15
+
+
+def test_a_score_that_is_not_finite_is_refused():
+    class Broken(L1):
+        def score(self, group, evidence):
+            return torch.full((group.size,), float("nan"), dtype=torch.float64)
+
+    with pytest.raises(BadModel, match="not finite in group 'one.0'"):
+        secateur.score(graph("plain"), Broken())
