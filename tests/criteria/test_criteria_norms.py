@@ -1,5 +1,7 @@
 """L1, L2, batch-norm scale and random scores against sums written out."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -64,8 +66,6 @@ def test_mean_reduction_forgets_the_scale_of_a_layer():
 
 
 def _scaled(model, name, factor):
-    import copy
-
     model = copy.deepcopy(model)
     model.get_parameter(name).data.mul_(factor)
     return model
@@ -129,8 +129,6 @@ def test_scores_on_different_scales_are_divided_by_their_mean():
 
 def test_zero_filter_without_a_bias_goes_without_a_trace():
     """Li et al.: its removal leaves the output as it is, bit for bit."""
-    import copy
-
     g = graph("nonorm")
     model = copy.deepcopy(g.model)
     model.one.weight.data[3] = 0
@@ -148,5 +146,5 @@ def test_a_score_that_is_not_finite_is_refused():
         def score(self, group, evidence):
             return torch.full((group.size,), float("nan"), dtype=torch.float64)
 
-    with pytest.raises(BadModel, match="not finite in group 'one.0'"):
+    with pytest.raises(BadModel, match=r"not finite in group 'one\.0'"):
         secateur.score(graph("plain"), Broken())

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..cost.budget import Budget
 from ..cost.cost import Cost, CostModel
-from ..errors import BudgetUnreachable
+from ..errors import BadBudget, BudgetUnreachable
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
@@ -28,6 +28,12 @@ class Allocator:
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
 allocator = ALLOCATORS.register
+
+
+def check_power(per_macs: float) -> None:
+    """Raise `BadBudget` unless `per_macs` is a number from 0 up."""
+    if not 0 <= per_macs < float("inf"):
+        raise BadBudget(f"per_macs={per_macs!r}: give 0 (all units alike) or more; 1 is per MAC")
 
 
 def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: CostModel, budget: Budget) -> int:

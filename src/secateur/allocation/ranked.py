@@ -14,7 +14,7 @@ from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import Allocator, allocator, least_removal
+from .base import Allocator, allocator, check_power, least_removal
 
 
 @allocator("ranked")
@@ -33,6 +33,7 @@ class Ranked(Allocator):
     min_keep: float = 1
 
     def __post_init__(self) -> None:
+        check_power(self.per_macs)
         if not self.min_keep > 0:
             raise BadBudget(f"min_keep={self.min_keep!r}: a group must keep at least one unit")
 

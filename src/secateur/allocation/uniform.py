@@ -13,7 +13,7 @@ from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import Allocator, allocator, least_removal
+from .base import Allocator, allocator, check_power, least_removal
 
 
 @allocator("uniform")
@@ -29,6 +29,7 @@ class Uniform(Allocator):
     per_macs: float = 0.0
 
     def __post_init__(self) -> None:
+        check_power(self.per_macs)
         if self.keep is not None and not 0 < self.keep <= 1:
             raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")
         if self.keep is not None and self.per_macs:

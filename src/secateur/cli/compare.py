@@ -169,10 +169,10 @@ def run(study: Study, out: Path, workers: int) -> list[Row]:
     except OSError as error:
         raise CheckpointError(f"the folder {out} cannot be made: {error}") from error
     keys = {run.key for run in study.runs()}
-    done = sum(row.status == "done" for row in engine.store_of(out).rows(keys))
+    done = {row.run.key for row in engine.store_of(out).rows(keys) if row.status == "done"}
     try:
-        with live(len(keys)) as report:  # a worker takes seconds to start: no more of them than there are runs
-            return engine.compare(study, out, workers=min(workers, len(keys) - done) or 1, report=report)
+        with live(len(keys), done) as report:  # a worker takes seconds to start: no more of them than there are runs
+            return engine.compare(study, out, workers=min(workers, len(keys - done)) or 1, report=report)
     except KeyboardInterrupt:
         note(f"interrupted; what is done lies in {out}, and the same command goes on from there")
         raise typer.Exit(130) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,31 +20,26 @@ LONG = 30 * 24 * 3600.0  # seconds of history for the time left: a run may take 
 
 
 @contextmanager
-def live(total: int) -> Iterator[Callable[[list[Row]], None]]:
-    """Gives `report(rows)` for a study of `total` runs; runs that were done before count as no progress of today."""
+def live(total: int, before: Collection[str] = ()) -> Iterator[Callable[[list[Row]], None]]:
+    """Gives `report(rows)` for a study of `total` runs, of which those with the keys `before` were done before."""
     console = errors()
-    told: dict[str, str] | None = None  # status of each run that has ended, None before the first report
+    told = set(before)
+    if told:
+        console.print(f"{len(told)} of {total} runs are done already")
     stiff = Column(no_wrap=True)
     figures = (kind(table_column=stiff) for kind in (MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn))
     now = TextColumn("{task.fields[now]}", markup=False, table_column=Column())  # wraps in a narrow terminal
     shown = (BarColumn(20, table_column=stiff), *figures, now)
     with Progress(*shown, console=console, speed_estimate_period=LONG, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, now="")
+        task = progress.add_task("", total=total, completed=len(told), now="")
 
         def report(rows: list[Row]) -> None:
-            nonlocal told
-            ended = {row.run.key: row.status for row in rows if row.status in ENDED}
-            if told is None:
-                told = ended
-                progress.reset(task, completed=len(ended))
-                if ended:
-                    console.print(f"{len(ended)} of {total} runs are done already", highlight=False)
-            new = [row for row in rows if row.run.key in ended and row.run.key not in told]
+            new = [row for row in rows if row.status in ENDED and row.run.key not in told]
             for number, row in enumerate(new, start=len(told) + 1):
                 if row.status == "failed" or not console.is_terminal:
                     progress.print(line(row, number, total), soft_wrap=True)
-            told = ended
-            progress.update(task, completed=len(ended), now=_now(rows))
+            told.update(row.run.key for row in new)
+            progress.update(task, completed=len(told), now=_now(rows))
 
         yield report
 
