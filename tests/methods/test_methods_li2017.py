@@ -74,7 +74,7 @@ def test_widths_of_vgg(pruned):
 
 
 def test_parameters_of_the_published_table(graphs, pruned):
-    """The paper's drops in per cent, 9.4 and 13.7 (ResNet-56), 2.3 and 32.4 (ResNet-110); our VGG has one linear layer."""
+    """The paper's drops in per cent: 9.4 and 13.7 (ResNet-56), 2.3 and 32.4 (ResNet-110); VGG has one linear layer."""
     drop = {c: 100 * (1 - p.after.params / p.before.params) for c, p in pruned.items()}
     assert {c: round(v, 1) for c, v in drop.items()} == {
         "vgg16-a": 64.3,

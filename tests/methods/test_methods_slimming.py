@@ -33,7 +33,7 @@ def test_a_step_moves_each_scale_by_its_sign():
     before = copy.deepcopy(model)
     stepped(Slimming(WEIGHT), model)
     for old, new in zip(scales(before), scales(model), strict=True):
-        assert torch.equal(new, old - RATE * WEIGHT * old.sign())
+        torch.testing.assert_close(new, old - RATE * WEIGHT * old.sign(), rtol=0, atol=1e-7)
     assert model.stem[1].weight[0] == 0  # sign(0) = 0
     others = {n for n, p in before.named_parameters() if not torch.equal(p, model.get_parameter(n))}
     assert others == {"stem.1.weight", "a.1.weight", "b.1.weight"}

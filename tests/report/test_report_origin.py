@@ -3,7 +3,8 @@
 import torch
 from report_rows import SETTING, study
 
-from secateur.report.origin import here, recipe, shared, title_of
+from secateur.experiments.environment import environment
+from secateur.report.origin import environments, recipe, shared, title_of
 from secateur.training.recipe import Recipe
 
 
@@ -26,8 +27,16 @@ def test_a_recipe_names_what_counts_for_its_schedule():
     assert "momentum" not in recipe(Recipe(epochs=8, schedule="onecycle"))
 
 
-def test_versions_and_threads_are_those_of_this_process():
-    facts = here()
+def test_what_runs_ran_on_is_told_with_how_many_did():
+    rows = study(seeds=(0,))[:3]
+    rows[0].result["environment"] = rows[1].result["environment"] = {"torch": "2.13.0"}
+    rows[2].result["environment"] = {"torch": "2.4.0"}
+    assert environments(rows) == [("2 of 3 runs", {"torch": "2.13.0"}), ("1 of 3 runs", {"torch": "2.4.0"})]
+    assert environments([]) == []
+
+
+def test_the_environment_of_a_result_is_that_of_its_process():
+    facts = environment()
     assert facts["torch"] == torch.__version__
     assert facts["Threads of torch"] == str(torch.get_num_threads())
 

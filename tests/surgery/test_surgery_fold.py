@@ -9,6 +9,7 @@ from torch import nn
 import secateur
 from held import batches
 from nets import Head, conv_bn, fill, graph, images
+from secateur.cost.cost import CostModel
 from secateur.errors import NeedsData, SurgeryError
 from secateur.groups.plan import Fold, Keep, Plan
 from secateur.methods.slimming import Slimming
@@ -44,14 +45,8 @@ def pruned_by_slimming(net, example, *, folds=True):
     data = [(x, None) for x in (images(3, 1, 9, 9).double(), example)]
     scores = secateur.score(g, "bn-scale")
     assert sorted(scores["writer"].argsort()[:2].tolist()) == DEAD
-    budget = secateur.Budget(macs=4.0 * g.groups[0].size and _macs_without(g, 2))
+    budget = secateur.Budget(macs=float(CostModel(g).at({"writer": 4}).macs))
     return secateur.cut(g, Slimming(folds=folds).plan(g, budget, batches=data))
-
-
-def _macs_without(g, units):
-    from secateur.cost.cost import CostModel
-
-    return float(CostModel(g).at({"writer": 6 - units}).macs)
 
 
 @pytest.mark.parametrize("act", [nn.ReLU, nn.Tanh, nn.SiLU])
@@ -64,21 +59,12 @@ def test_without_padding_the_output_is_the_same(act):
 
 
 def test_with_padding_the_interior_is_the_same():
+    """The padding belongs to the op, not to what it reads: the mean is the constant, and only the border differs."""
     net, x = dead(Chain(1)), images(2, 1, 9, 9).double()
     small = pruned_by_slimming(net, x).model
     for a, b in zip(net(x), small(x), strict=True):
-        torch.testing.assert_close(a[..., 1:-1, 1:-1], b[..., 1:-1, 1:-1], rtol=0.05, atol=0.05)
-        assert (a[..., 0, 0] - b[..., 0, 0]).abs().max() > 1e-3  # the border sees the padding
-
-
-def test_with_padding_exact_constants_make_the_interior_exact():
-    """The mean over what a padded layer reads is the constant itself: padding belongs to the op, not to what it reads."""
-    net, x = dead(Chain(1)), images(2, 1, 9, 9).double()
-    g = secateur.trace(net, x)
-    plan = Plan.keeping(g, {"writer": [0, 2, 3, 5]})
-    small = secateur.cut(g, fold_means(g, plan, [x])).model
-    for a, b in zip(net(x), small(x), strict=True):
         torch.testing.assert_close(a[..., 1:-1, 1:-1], b[..., 1:-1, 1:-1], rtol=1e-12, atol=1e-12)
+        assert (a[..., 0, 0] - b[..., 0, 0]).abs().max() > 1e-3
 
 
 def test_the_reference_behaviour_drops_the_constant():

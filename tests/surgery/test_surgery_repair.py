@@ -86,25 +86,6 @@ def test_reconstruction_brings_the_output_nearer(name):
     g.model.train()
 
 
-def test_a_linear_layer_that_can_make_up_for_a_copy_does():
-    """Unit 3 is a copy of unit 1: the layer that reads both loses nothing, once the other is weighed for both."""
-    net = fill(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))).double()
-    for t in (net[0].weight, net[0].bias):
-        t.data[3] = t.data[1]
-    x = images(64, 5).double()
-    g = secateur.trace(net, x)
-    plan = secateur.Plan.keeping(g, {"0": [0, 1, 2, 4, 5]})
-    small = reconstruct(g, plan, secateur.cut(g, plan).model, [x], ridge=1e-12)
-    torch.testing.assert_close(small(x), net(x), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(small[2].weight[:, 1], net[2].weight[:, 1] + net[2].weight[:, 3], rtol=1e-5, atol=1e-6)
-
-
-def test_reconstruction_needs_batches():
-    g, plan, model, _ = cut_and_inputs("plain")
-    with pytest.raises(NeedsData):
-        reconstruct(g, plan, model, [])
-
-
 def test_reconstruction_is_the_same_each_time():
     g, plan, model, inputs = cut_and_inputs("digits-resnet")
     first, second = (reconstruct(g, plan, copy.deepcopy(model), inputs) for _ in range(2))
@@ -113,18 +94,21 @@ def test_reconstruction_is_the_same_each_time():
     )
 
 
-BROKEN = {"transposed": "rows", "raw": "rows"}
+SECOND = "a reader that holds its inputs first is refitted as if it held them second"
+SHIFTED = "a grouped layer left with one channel a group is no contraction any more, and those after it are misnumbered"
+BROKEN = {"transposed": SECOND, "raw": SECOND, "grouped": SHIFTED}
+MARKS = {n: pytest.mark.xfail(strict=True, reason=reason) for n, reason in BROKEN.items()}
 
 
-@pytest.mark.parametrize("name", HAND | OURS)
-def test_reconstruction_of_every_net_runs_or_refuses(name, request):
-    if name in BROKEN:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="weights that hold their readers' inputs first"))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in HAND | OURS])
+def test_reconstruction_of_every_net_makes_nothing_worse(name):
+    """On the inputs that it is fitted to; half of every group is gone."""
     g = graph(name)
     plan = random_plan(g, keep=0.5)
-    model = secateur.cut(g, plan).model
-    reconstruct(g, plan, model, [x for x, _ in batches(g.example)])
-    assert all(torch.isfinite(p).all() for p in model.parameters())
+    model, inputs = secateur.cut(g, plan).model, [x for x, _ in batches(g.example, 8)]
+    repaired = reconstruct(g, plan, copy.deepcopy(model), inputs)
+    assert distance(g.model, repaired, inputs) <= distance(g.model, model, inputs)
+    g.model.train()
 
 
 @pytest.mark.xfail(strict=True, reason="layers other than Conv2d with a number for padding are not unfolded")

@@ -14,23 +14,17 @@ from secateur.errors import VerificationError
 from secateur.graph.example import tensors
 from secateur.groups.plan import Plan
 from secateur.surgery.mask import AtContractions, along, masked_forward
-from secateur.surgery.verify import Check, other_example, verify
+from secateur.surgery.verify import Check, double, other_example, verify
 
 
 @pytest.mark.parametrize("name", HAND | OURS)
 def test_masked_execution_is_what_zeroed_weights_give(name):
     g = graph(name)
     plan = random_plan(g, seed=4)
-    model, example = copy.deepcopy(g.model).double(), _double(g.example)
+    model, example = copy.deepcopy(g.model).double(), double(g.example)
     with unchanged(model):
         masked = tensors(masked_forward(model, g.trace, example, torch.from_numpy(g.alive(plan.kept))))
     assert difference(run(zeroed(g, plan), g.example), masked) < 1e-12
-
-
-def _double(example):
-    from secateur.surgery.verify import double
-
-    return double(example)
 
 
 def test_all_alive_is_the_plain_forward():

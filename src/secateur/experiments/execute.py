@@ -20,6 +20,7 @@ from ..training.recipe import Recipe
 from ..training.seeds import child_seed, seeded
 from .config import Run
 from .data import Data, load
+from .environment import environment
 from .models import resolve
 from .protocol import recipe_for, reinitialise
 
@@ -29,7 +30,8 @@ KIND = "dense weights"
 def execute(run: Run, folder: Path) -> dict[str, Any]:
     """The result of a run as plain JSON. Weights and checkpoints live under `folder`."""
     data = load(run.setting.data)
-    return _dense(run, data, folder) if run.arm == "dense" else _pruned(run, data, folder)
+    result = _dense(run, data, folder) if run.arm == "dense" else _pruned(run, data, folder)
+    return result | {"environment": environment()}
 
 
 def _fresh(run: Run, data: Data) -> nn.Module:

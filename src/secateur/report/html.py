@@ -14,7 +14,7 @@ from ..errors import CheckpointError, StudyError
 from ..experiments.store import Row
 from .bars import bars
 from .chart import Point, chart
-from .origin import here, shared, title_of
+from .origin import environments, shared, title_of, written
 from .reading import ARM_NAMES, RULE, cell, readings, whole
 from .spread import NONE, Spread, percent, plus_minus, span
 from .summary import FIELDS, Line, Summary, summarise
@@ -53,7 +53,8 @@ def page(rows: list[Row], *, title: str | None = None, command: str | None = Non
         models=[_model(summary, model) for model in summary.models],
         shared=shared(rows),
         setting=rows[0].run.setting.model_dump_json(indent=2),
-        here=here(),
+        environments=environments(rows),
+        written=written(),
     )
 
 

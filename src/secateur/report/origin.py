@@ -1,14 +1,10 @@
-"""How the numbers were made: what the runs share, and on what this page was written."""
+"""How the numbers were made: what the runs share, and what they ran on."""
 
 from __future__ import annotations
 
-import os
-import platform
+import json
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from importlib.metadata import version
-
-import torch
 
 from ..experiments.config import Run
 from ..experiments.store import Row
@@ -52,17 +48,16 @@ def recipe(made: Recipe) -> str:
     return ", ".join([*said, *([f"warm-up over {made.warmup:g} of the run"] if made.warmup else [])])
 
 
-def here() -> dict[str, str]:
-    """Versions and machine of this process. The rows do not store those of the processes that did the runs."""
-    return {
-        "secateur": version("secateur"),
-        "torch": torch.__version__,
-        "Python": platform.python_version(),
-        "Platform": f"{platform.system()} {platform.machine()}",
-        "CPUs": str(os.cpu_count()),
-        "Threads of torch": str(torch.get_num_threads()),
-        "Written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    }
+def environments(rows: list[Row]) -> list[tuple[str, dict[str, str]]]:
+    """What the runs ran on, each different machine or version once, with how many runs it did."""
+    found = [row.result.get("environment", {}) for row in rows if row.result is not None]
+    distinct = {json.dumps(e, sort_keys=True): e for e in found}
+    return [(f"{found.count(e)} of {len(found)} runs", e) for e in distinct.values()]
+
+
+def written() -> str:
+    """When this page is being written."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def title_of(runs: list[Run]) -> str:
