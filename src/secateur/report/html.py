@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def page(rows: list[Row], *, title: str | None = None, command: str | None = Non
         setting=rows[0].run.setting.model_dump_json(indent=2),
         environments=environments(rows),
         written=written(),
+        version=version("secateur"),
     )
 
 
