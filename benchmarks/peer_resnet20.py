@@ -63,7 +63,9 @@ def main():
         print(rows[-1], flush=True)
     after = [r["accuracy"] for r in rows]
     spread = statistics.stdev(after) if len(after) > 1 else float("nan")
-    print(f"torch-pruning {tp.__version__} on {options.model}: {statistics.mean(after):.4f} +- {spread:.4f} after one epoch")
+    print(
+        f"torch-pruning {tp.__version__} on {options.model}: {statistics.mean(after):.4f} +- {spread:.4f} after one epoch"
+    )
     out = Path(__file__).parent / "results" / f"peer_{options.model}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"peer": f"torch-pruning {tp.__version__}", "rows": rows}, indent=1) + "\n")

@@ -1,7 +1,7 @@
 """Make the pages that follow from the code: docs/methods.md, the figures of the README, the report's screenshot.
 
-    python scripts/docs.py          write them (the screenshot needs runs/demo, which `make demo` makes, and Chromium)
-    python scripts/docs.py --check  say which text differs, write nothing
+python scripts/docs.py          write them (the screenshot needs runs/demo, which `make demo` makes, and Chromium)
+python scripts/docs.py --check  say which text differs, write nothing
 """
 
 import json
@@ -81,7 +81,7 @@ def screenshot():
         raise SystemExit("no screenshot: it needs `make demo` first, and Chromium (Debian: apt-get install chromium)")
     out = ROOT / "docs" / "report.png"
     with tempfile.TemporaryDirectory() as profile:
-        flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars".split()
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
         where = [f"--user-data-dir={profile}", "--window-size=1100,1500", f"--screenshot={out}", report.as_uri()]
         subprocess.run([browser, *flags, *where], check=True, capture_output=True)
     print(f"wrote {out.relative_to(ROOT)}")

@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 
 
 def _define_torchvision_schemas():
-    # torchvision's compiled operators do not load beside a CPU torch from another build; its models need only the schemas.
+    # torchvision's compiled operators do not load beside a CPU torch; its models need only the schemas.
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

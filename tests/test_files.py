@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from secateur.errors import CheckpointError
 from secateur import files
+from secateur.errors import CheckpointError
 
 KIND = "test"
 FACTS = {"step": 3, "history": [{"loss": 0.1 + 0.2, "metric": None}], "name": "é"}

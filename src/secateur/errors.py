@@ -3,6 +3,7 @@
 SecateurError
 ├── TraceError              the model could not be read from one forward
 ├── UnknownName             a criterion, allocator, method, model, ... that does not exist (the nearest is named)
+├── BadOption               a value that an option of a criterion, allocator or method cannot have
 ├── NeedsData               a criterion or method needs batches (and a loss), and none were given
 ├── BadExample              an input that is not a tensor, a tuple or a dict of keyword inputs, or holds no tensor
 ├── BadModel                the model itself cannot be worked on (NaN weights, two dtypes where one is needed, ...)
@@ -45,6 +46,10 @@ class UnknownName(SecateurError):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
         super().__init__(f"there is no {kind} {name!r}.{hint} Known: {shown or 'none'}.")
+
+
+class BadOption(SecateurError):
+    """A value that an option of a criterion, allocator or method cannot have."""
 
 
 class NeedsData(SecateurError):

@@ -31,7 +31,8 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[s
     """
     kept, aliases = _distinct(tensors)
     text = json.dumps({"kind": kind, "facts": facts, "aliases": aliases})
-    header = {KEY: text, "checksum": _checksum(kept, text)}
+    # One key: the order of several in the header is not the same in every process.
+    header = {KEY: json.dumps({"checksum": _checksum(kept, text), "text": text})}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +61,14 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"cannot read {path}: {error}. It is missing, cut short or damaged.") from error
     if KEY not in header:
         raise CheckpointError(f"{path} was not written by secateur: its header has no {KEY!r}.")
-    if header.get("checksum") != _checksum(tensors, header[KEY]):
+    try:
+        outer = json.loads(header[KEY])
+        whole = outer["checksum"] == _checksum(tensors, outer["text"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error}). Write it anew.") from error
+    if not whole:
         raise CheckpointError(f"{path} is damaged: its checksum does not fit its content. Write it anew.")
-    content = json.loads(header[KEY])
+    content = json.loads(outer["text"])
     if content["kind"] != kind:
         raise CheckpointError(f"{path} holds a {content['kind']}, not a {kind}.")
     return tensors | {alias: tensors[name] for alias, name in content["aliases"].items()}, content["facts"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from .errors import UnknownName
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import BadOption, UnknownName
 
 T = TypeVar("T")
 
@@ -50,3 +53,17 @@ class Registry(Generic[T]):
         if wanted not in classes:
             raise UnknownName(self.kind, wanted, classes)
         return classes[wanted]()
+
+    def configured(self, name: str, options: Mapping[str, Any]) -> T:
+        """An instance by name with these options, checked by their types. Raises `UnknownName`, `BadOption`."""
+        kind = type(self.make(name))
+        known = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # every registered class is a dataclass
+        for option in options:
+            if option not in known:
+                raise UnknownName(f"option of {self.kind} {name!r} called", option, known)
+        try:
+            return TypeAdapter(kind).validate_python(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadOption(f"{self.kind} {name!r}: {where}={first['input']!r}: {first['msg']}") from error

@@ -187,7 +187,6 @@ def test_resolve_calls_your_own_callable(own):
         ("own_nets:nett", None, UnknownName, "callable in own_nets 'nett'.*Did you mean 'net'"),
         ("own_nets:width", None, BadModel, "own_nets:width is int, not a callable"),
         ("own_nets:text", None, BadModel, "own_nets:text returned str"),
-        ("own_nets:bare", 5, BadModel, "classes=5 .*own_nets:bare takes neither"),
         ("torch.nn:Linear", None, BadModel, "torch.nn:Linear cannot be called .*'in_features'"),
         ("torchvison:resnet18", None, BadModel, "no Python module 'torchvison'.*torchvision:NAME"),
         ("no.such.module:net", None, BadModel, "no Python module 'no.such.module'"),

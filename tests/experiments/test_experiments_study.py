@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from secateur.errors import StudyError, UnknownName
+from secateur.errors import BadOption, StudyError, UnknownName
 from secateur.experiments.config import MethodSpec, Run, Setting, Study
 from secateur.experiments.data import load
 from secateur.experiments.store import Store, _alive
@@ -132,7 +132,8 @@ def test_a_claim_of_a_dead_worker_is_free_and_that_of_a_living_one_is_not(tmp_pa
     assert store.claim({run.key}) == run
     assert store.claim({run.key}) is None
     with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE runs SET owner = ?", (store.owner.rsplit(":", 1)[0] + ":1",))  # same number, born at another time
+        # The same process number, but born at another time.
+        db.execute("UPDATE runs SET owner = ?", (store.owner.rsplit(":", 1)[0] + ":1",))
     assert store.claim({run.key}) == run
 
 
@@ -152,8 +153,10 @@ def test_a_result_of_a_run_that_was_taken_over_is_refused(tmp_path):
 
 
 def test_bad_studies_are_refused_by_name(tmp_path):
-    with pytest.raises(StudyError, match="no option 'pre'"):
-        tiny(methods=("taylor:pre=macs",))
+    with pytest.raises(UnknownName, match=r"option of method 'taylor' called 'per_mac'.*'per_macs'"):
+        tiny(methods=("taylor:per_mac=1",))
+    with pytest.raises(BadOption, match="per_macs='much'"):
+        tiny(methods=("taylor:per_macs=much",))
     with pytest.raises(UnknownName, match="'taylor'"):
         tiny(methods=("tailor",))
     with pytest.raises(StudyError, match="workers=0"):

@@ -128,33 +128,21 @@ def compare(
     """
     from . import studies
 
-    arms = [a.value for a in arm or []]
-    asked = {
-        **{"model": model, "data": data, "method": method, "budget": budget, "seed": seed},
-        **{
-            "arm": arms,
-            "weights": weights,
-            "train_epochs": train_epochs,
-            "train_lr": train_lr,
-        },
-        **{
-            "finetune_epochs": finetune_epochs,
-            "finetune_lr": finetune_lr,
-            "batch_size": batch_size,
-            "weight_decay": weight_decay,
-        },
-        **{
-            "schedule": schedule and schedule.value,
-            "calibration": calibration,
-            "repair": repair and repair.value,
-            "frozen": frozen,
-        },
-    }
-    wanted = studies.study_of(preset, study, asked, out)
+    subject = {"model": model, "data": data, "weights": weights, "seed": seed, "frozen": frozen}
+    choice = {"method": method, "budget": budget, "calibration": calibration, "repair": repair and repair.value}
+    rates = {"batch_size": batch_size, "weight_decay": weight_decay, "schedule": schedule and schedule.value}
+    train = {"arm": [a.value for a in arm or []], "train_epochs": train_epochs, "train_lr": train_lr}
+    finetune = {"finetune_epochs": finetune_epochs, "finetune_lr": finetune_lr}
+    wanted = studies.study_of(preset, study, {**subject, **choice, **rates, **train, **finetune}, out)
     with only_json(json):
         studies.check(wanted)
         rows = run(wanted, out, workers or cores())
     present(rows, out / "report.html", studies.again(wanted, preset, out), json)
+    refuse_failed(rows)
+
+
+def refuse_failed(rows: list[Row]) -> None:
+    """Raise `StudyError` when runs failed; each was named as it did."""
     failed = sum(row.status == "failed" for row in rows)
     if failed:
         raise StudyError(f"{failed} of {len(rows)} runs failed, as said above; the same command tries them again")

@@ -6,17 +6,15 @@ Imports torch: commands import this when they run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import typer
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from .. import files
-from ..errors import BadExample, CheckpointError, StudyError, TrainingError, UnknownName, WrongArchitecture
+from ..errors import BadExample, BadOption, CheckpointError, StudyError, TrainingError, WrongArchitecture
 from ..experiments.config import MethodSpec
 from ..experiments.models import example_for, resolve
 from ..graph.example import Example, tensors
@@ -107,22 +105,15 @@ def made(registry: Registry[T], text: str, flag: str) -> T:
         spec = MethodSpec.parse(text)
     except StudyError as error:
         raise typer.BadParameter(str(error), param_hint=flag) from error
-    kind = type(registry.make(spec.name))
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for option in spec.options:
-        if option not in known:
-            raise UnknownName(f"option of {registry.kind} {spec.name!r} called", option, known)
     try:
-        return TypeAdapter(kind).validate_python(spec.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise typer.BadParameter(f"{where}={first['input']!r}: {first['msg']}", param_hint=flag) from error
+        return registry.configured(spec.name, spec.options)
+    except BadOption as error:
+        raise typer.BadParameter(str(error), param_hint=flag) from error
 
 
-def recipe_of(**values: Any) -> Recipe:
+def recipe_of(epochs: int, lr: float, **rates: Any) -> Recipe:
     """A recipe with Nesterov momentum 0.9; a value that makes no sense is a usage error."""
     try:
-        return Recipe(nesterov=True, **values)
+        return Recipe(epochs=epochs, lr=lr, nesterov=True, **rates)
     except TrainingError as error:
         raise typer.BadParameter(str(error)) from error

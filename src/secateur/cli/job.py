@@ -40,7 +40,7 @@ class Chosen(Method):
     spreads: Allocator
 
     @property
-    def criterion(self) -> Criterion:
+    def criterion(self) -> Criterion:  # type: ignore[override]  # chosen by the instance, not by the class
         """As chosen."""
         return self.scores
 

@@ -140,8 +140,7 @@ def prune(
     allowed = job.allowance(budget, by)
     if data is not None and input is not None:
         raise typer.BadParameter("with --data the example is one of its images: leave one out", param_hint="--input")
-    rates = {"lr": lr, "batch_size": batch_size, "schedule": schedule.value, "weight_decay": weight_decay}
-    recipe = recipe_of(epochs=finetune, **rates)
+    recipe = recipe_of(finetune, lr, batch_size=batch_size, schedule=schedule.value, weight_decay=weight_decay)
     writable(out)
     with only_json(json):
         start = time.monotonic()
@@ -154,7 +153,7 @@ def prune(
     for said in job.notes(task, done):
         note(said)
     found = describe(task, done, data) | {"out": out and str(out), "seconds": round(time.monotonic() - start, 3)}
-    emit(found) if json else show(found)
+    (emit if json else show)(found)
 
 
 def writable(out: Path | None) -> None:

@@ -70,8 +70,8 @@ def build(name: str, asked: dict[str, Any]) -> Study:
     setting = Setting(
         data=asked["data"],
         weights=asked["weights"] and str(asked["weights"]),
-        train=recipe_of(epochs=asked["train_epochs"], lr=asked["train_lr"], **shared),
-        finetune=recipe_of(epochs=asked["finetune_epochs"], lr=asked["finetune_lr"], **shared),
+        train=recipe_of(asked["train_epochs"], asked["train_lr"], **shared),
+        finetune=recipe_of(asked["finetune_epochs"], asked["finetune_lr"], **shared),
         calibration=asked["calibration"],
         repair=asked["repair"],
         frozen=tuple(asked["frozen"]),

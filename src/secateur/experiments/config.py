@@ -30,24 +30,18 @@ class MethodSpec(_Data):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def make(self) -> Method:
-        """The method. Raises `UnknownName`, and `StudyError` for options it does not have."""
-        plain = METHODS.make(self.name)
-        unknown = set(self.options) - set(plain.options())
-        if unknown:
-            raise StudyError(
-                f"method {self.name!r} has no option {sorted(unknown)[0]!r}; its own: {', '.join(plain.options())}"
-            )
-        return type(plain)(**self.options)
+        """The method. Raises `UnknownName` for it or for an option, `BadOption` for a value."""
+        return METHODS.configured(self.name, self.options)
 
     @property
     def label(self) -> str:
-        """`taylor(per=macs)`."""
+        """`taylor(per_macs=1.0)`."""
         inside = ", ".join(f"{k}={v}" for k, v in self.options.items())
         return f"{self.name}({inside})" if inside else self.name
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """From `taylor` or `taylor:per=macs,...`; values are read as JSON where they can be."""
+        """From `taylor` or `taylor:per_macs=1,...`; values are read as JSON where they can be."""
         name, _, rest = text.partition(":")
         options = {}
         for part in filter(None, rest.split(",")):

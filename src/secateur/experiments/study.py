@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -72,6 +73,7 @@ def _work_together(folder: Path, keys: set[str], workers: int, store: Store, rep
 
 
 def _worker(folder: Path, keys: set[str], parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it too, ends the workers
     torch.set_num_threads(1)
     _work(folder, keys, lambda: None, lambda: os.getppid() == parent)
 

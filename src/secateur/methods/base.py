@@ -30,11 +30,7 @@ class Method(Hook):
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""  # "Li et al., ICLR 2017 (1608.08710)"
     trains: ClassVar[bool] = False
-
-    @property
-    def criterion(self) -> Criterion:
-        """How units are scored."""
-        return L2()
+    criterion: ClassVar[Criterion] = L2()
 
     @property
     def allocator(self) -> Allocator:

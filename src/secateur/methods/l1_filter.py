@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ..allocation.base import Allocator
 from ..allocation.uniform import Uniform
-from ..criteria.base import Criterion
 from ..criteria.l1 import L1
 from .base import Method, method
 
@@ -23,11 +22,7 @@ class L1Filter(Method):
 
     per_macs: float = 0.0
     paper = "Li et al., ICLR 2017 (1608.08710)"
-
-    @property
-    def criterion(self) -> Criterion:
-        """L1 norm of the weights that write a unit."""
-        return L1()
+    criterion = L1()
 
     @property
     def allocator(self) -> Allocator:

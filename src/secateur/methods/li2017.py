@@ -13,7 +13,6 @@ from fractions import Fraction
 import torch
 
 from ..cost.budget import Budget
-from ..criteria.base import Criterion
 from ..criteria.evidence import Batches, Loss
 from ..criteria.l1 import L1
 from ..errors import PlanError, UnknownName
@@ -56,15 +55,11 @@ class Predefined(Method):
 
     config: str = "resnet56-a"
     paper = "Li et al., ICLR 2017 (1608.08710), table 1"
+    criterion = L1()
 
     def __post_init__(self) -> None:
         if self.config not in CONFIGS:
             raise UnknownName("configuration of Li et al.", self.config, CONFIGS)
-
-    @property
-    def criterion(self) -> Criterion:
-        """L1 norm of the filters."""
-        return L1()
 
     def plan(
         self,

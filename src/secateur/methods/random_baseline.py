@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ..allocation.base import Allocator
 from ..allocation.uniform import Uniform
-from ..criteria.base import Criterion
 from ..criteria.random import Random
 from .base import Method, method
 
@@ -17,11 +16,7 @@ class RandomPruning(Method):
     """Random units, the same fraction of every group."""
 
     paper = "Mittal et al., WACV 2018 (1801.10447)"
-
-    @property
-    def criterion(self) -> Criterion:
-        """Random."""
-        return Random()
+    criterion = Random()
 
     @property
     def allocator(self) -> Allocator:

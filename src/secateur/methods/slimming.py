@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..criteria.base import Criterion
 from ..criteria.bn_scale import BNScale
 from .base import Method, method
 
@@ -28,12 +27,8 @@ class Slimming(Method):
     proximal: bool = False
     folds: bool = True
     paper = "Liu et al., ICCV 2017 (1708.06519)"
+    criterion = BNScale()
     trains = True
-
-    @property
-    def criterion(self) -> Criterion:
-        """|gamma|."""
-        return BNScale()
 
     @property
     def folds_means(self) -> bool:

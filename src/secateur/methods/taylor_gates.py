@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from ..allocation.base import Allocator
 from ..allocation.ranked import Ranked
-from ..criteria.base import Criterion
 from ..criteria.taylor import Taylor
 from .base import Method, method
 
@@ -24,11 +23,7 @@ class TaylorGates(Method):
 
     per_macs: float = 0.0
     paper = "Molchanov et al., CVPR 2019 (1906.10771)"
-
-    @property
-    def criterion(self) -> Criterion:
-        """First-order Taylor on gates."""
-        return Taylor()
+    criterion = Taylor()
 
     @property
     def allocator(self) -> Allocator:

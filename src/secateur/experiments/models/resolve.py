@@ -29,7 +29,9 @@ def resolve(spec: str, *, classes: int | None = None, weights: str | os.PathLike
 
     `spec` is one of: `resnet56` (any of `models()`), `torchvision:resnet50`, `timm:convnext_tiny`,
     `hf:FOLDER_OR_CONFIG_JSON`, `package.module:callable`. `classes` sets the number of outputs; None keeps the default.
-    `weights` is a `.safetensors` file to load (see `load_weights`). The network is never asked.
+    `weights`
+    is a `.safetensors` file to load (see `load_weights`). A callable of yours that takes neither `classes` nor
+    `num_classes` keeps its own outputs. The network is never asked.
 
     Raises UnknownName (naming the nearest), BadModel (a library that is missing, a callable that gives no module),
     CheckpointError or WrongArchitecture.
@@ -88,6 +90,4 @@ def _arguments(spec: str, factory: Callable[..., Any], classes: int | None) -> d
         raise BadModel(
             f"{spec} cannot be called without further arguments ({error}): wrap it in a function."
         ) from error
-    if classes is not None and not arguments:
-        raise BadModel(f"classes={classes} was asked for, but {spec} takes neither `classes` nor `num_classes`.")
     return arguments
