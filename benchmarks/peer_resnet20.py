@@ -3,8 +3,8 @@
     SECATEUR_DATA=/path/to/data make bench
 
 Torch-Pruning, group L2 norm, one ratio for all layers, only the inner convolutions of the blocks: it cannot follow the
-padded shortcut, and pruning the trunk gives a wrong network without a word. The ratio is the smallest (in steps of 0.01)
-that reaches at most 50 % of the MACs. Fine-tuned by our own loop, with the seeds and batches that our rows have.
+padded shortcut, and pruning the trunk gives a wrong network without a word. The ratio is the smallest (in steps of
+0.01) that reaches at most 50 % of the MACs. Fine-tuned by our own loop, with the seeds and batches that our rows have.
 """
 
 import argparse
@@ -63,12 +63,11 @@ def main():
         print(rows[-1], flush=True)
     after = [r["accuracy"] for r in rows]
     spread = statistics.stdev(after) if len(after) > 1 else float("nan")
-    print(
-        f"torch-pruning {tp.__version__} on {options.model}: {statistics.mean(after):.4f} +- {spread:.4f} after one epoch"
-    )
+    name = f"torch-pruning {tp.__version__}"
+    print(f"{name} on {options.model}: {statistics.mean(after):.4f} ± {spread:.4f} after one epoch")
     out = Path(__file__).parent / "results" / f"peer_{options.model}.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"peer": f"torch-pruning {tp.__version__}", "rows": rows}, indent=1) + "\n")
+    out.write_text(json.dumps({"peer": name, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def figures():
     lines = [
         BEGIN,
         "",
-        "CIFAR-10, pretrained networks, at most 50 % of the MACs; top-1 accuracy in percent on the 9,979 test images given,",
+        "CIFAR-10, pretrained networks, at most 50 % of the MACs; top-1 accuracy in percent on 9,979 test images,",
         "mean ± standard deviation over seeds. One epoch: SGD, one-cycle to 0.02, batch 128, crop and flip.",
         "",
         "| network | how | MACs kept | at the cut | after one epoch |",

@@ -114,7 +114,8 @@ def test_the_file_is_plain_safetensors_and_its_header_is_json(tmp_path):
     secateur.save(pruned, path)
     assert all(torch.equal(load_file(path)[n], t) for n, t in pruned.model.state_dict().items())
     size = int.from_bytes(path.read_bytes()[:8], "little")
-    facts = json.loads(json.loads(path.read_bytes()[8 : 8 + size])["__metadata__"]["secateur"])["facts"]
+    stored = json.loads(json.loads(path.read_bytes()[8 : 8 + size])["__metadata__"]["secateur"])
+    facts = json.loads(stored["text"])["facts"]
     assert facts["class"] == "nets.Padded"
     assert secateur.Plan.model_validate(facts["plans"][0]) == pruned.plan
 
