@@ -147,6 +147,6 @@ def test_device_moves_model_and_batches(net, loader):
 
 def test_progress_shows_the_run(net, loader, capsys):
     fit(net, loader, RECIPE, progress=True, evaluate=lambda m: 0.5)
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "12/12" in shown
     assert "metric 0.5000" in shown

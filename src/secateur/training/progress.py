@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Report = Callable[[int, float, float, float | None], None]
@@ -12,10 +13,10 @@ Report = Callable[[int, float, float, float | None], None]
 
 @contextmanager
 def bar(total: int, shown: bool) -> Iterator[Report]:
-    """Gives `report(steps_done, loss, lr, metric)`, which moves a bar of `total` steps if it is shown."""
+    """Gives `report(steps_done, loss, lr, metric)`, which moves a bar of `total` steps, on stderr, if it is shown."""
     figures = TextColumn("{task.fields[figures]}")
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), figures)
-    with Progress(*columns, disable=not shown) as progress:
+    with Progress(*columns, disable=not shown, console=Console(stderr=True)) as progress:
         task = progress.add_task("training", total=total, figures="")
 
         def report(done: int, loss: float, lr: float, metric: float | None) -> None:
