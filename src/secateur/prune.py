@@ -15,7 +15,7 @@ from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
 from .criteria.base import CRITERIA, Criterion
 from .criteria.evidence import Batches, Evidence, Loss, collect
-from .errors import BadModel, UnknownName
+from .errors import BadModel, PlanError, UnknownName
 from .graph.example import Example
 from .groups.graph import Graph, trace
 from .groups.plan import Plan
@@ -72,7 +72,17 @@ def score(
 def allocate(
     graph: Graph, scores: Scores, budget: Budget | None = None, *, allocator: str | Allocator = "ranked"
 ) -> Plan:
-    """A plan that meets the budget. Raises `BudgetUnreachable`, `NothingToDo`, `UnknownName`."""
+    """A plan that meets the budget.
+
+    Raises `PlanError` for scores that do not fit, `BudgetUnreachable`, `NothingToDo`, `UnknownName`.
+    """
+    for group in graph.groups:
+        found = scores.get(group.name)
+        if found is None or found.shape != (group.size,) or not torch.isfinite(found).all():
+            told = "are missing" if found is None else f"are {tuple(found.shape)} or not finite"
+            raise PlanError(
+                f"scores of group {group.name!r} {told}; one finite number for each of {group.size} units needed"
+            )
     return ALLOCATORS.make(allocator).allocate(graph, scores, CostModel(graph), budget)
 
 
@@ -87,7 +97,7 @@ def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6) -> Pruned:
     try:
         small = copy.deepcopy(graph.model)
     except Exception as error:  # whatever a user's __deepcopy__ raises is theirs; say which step it was
-        raise BadModel(f"the model cannot be copied ({error}); use prune_ to edit it in place") from error
+        raise BadModel(f"the model cannot be copied ({error}), and a cut is made and checked on a copy") from error
     apply(small, work)
     apply_shifts(graph, small, shift, graph.alive(plan.kept))
     check = verify(graph, plan, small, tolerance=tolerance)
@@ -119,7 +129,7 @@ def prune(
     net = earlier.model if earlier else model
     assert isinstance(net, nn.Module)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
         graph = trace(net, example, frozen=frozen)
         held = None if batches is None else list(batches)
         scores = score(graph, criterion, batches=held, loss=loss, seed=seed)

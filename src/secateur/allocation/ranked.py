@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Ranked(Allocator):
 
     def __post_init__(self) -> None:
         check_power(self.per_macs)
-        if not self.min_keep > 0:
+        if not 0 < self.min_keep < math.inf:
             raise BadBudget(f"min_keep={self.min_keep!r}: a group must keep at least one unit")
 
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
@@ -57,7 +58,7 @@ class Ranked(Allocator):
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
-            floor = max(1, round(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
+            floor = max(1, math.ceil(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
             rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
             keys.append(score[rising])
             groups.append(np.full(rising.size, number))

@@ -40,6 +40,8 @@ class Uniform(Allocator):
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
         """The plan; within a group the highest scores stay."""
         weights = self._weights(graph, cost)
+        if self.keep is not None and budget is not None:
+            raise BadBudget(f"Uniform(keep={self.keep!r}) and budget {budget}: give one of them")
         if self.keep is not None:
             fraction = Fraction(str(self.keep))  # as written: 0.29 * 100 is 28.999... in floats
         elif budget is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from ..errors import BadBudget, NothingToDo
 from .cost import Cost
@@ -26,7 +27,7 @@ class Budget:
         if not self.fields:
             raise BadBudget("the budget names nothing; give one of macs, params, bytes or more: Budget(macs=0.5)")
         for name, value in self.fields.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
                 raise BadBudget(
                     f"{name}={value!r} is no budget; give the fraction to keep, as in {name}=0.5, or an absolute amount"
                 )

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..errors import BadModel
 from ..groups.group import Group
 from ..registry import Registry
 from .evidence import Evidence
@@ -39,10 +40,20 @@ criterion = CRITERIA.register
 
 
 def rows(group: Group, evidence: Evidence) -> Iterator[Tensor]:
-    """For each layer that writes the group, the weights of each unit, flat: (units, m * I * kh * kw) float64."""
-    for source in group.sources:
-        weight = evidence.weight(source.writer.weight)
-        taken = weight.index_select(0, torch.from_numpy(source.index.reshape(-1)).to(weight.device))
+    """For each weight that writes the group, once, the part of each unit, flat: (units, m * I * kh * kw) float64.
+
+    Raises `BadModel` where a weight is computed, and so is no parameter to look at.
+    """
+    for source in {s.writer.weight: s for s in group.sources}.values():
+        writer = source.writer
+        if writer.weight is None:
+            raise BadModel(
+                f"group {group.name!r} is written by {writer.path!r}, whose weight is computed from others; use a "
+                f"criterion that does not look at weights, or frozen={group.name!r}"
+            )
+        weight = evidence.weight(writer.weight)
+        index = torch.from_numpy(source.index.reshape(-1)).to(weight.device)
+        taken = weight.index_select(writer.weight_axis, index).movedim(writer.weight_axis, 0)
         yield taken.to("cpu", torch.float64).reshape(group.size, -1)
 
 

@@ -29,11 +29,11 @@ class BNScale(Criterion):
         scales = []
         for source in group.sources:
             norm = source.writer.norm
-            if norm is None or evidence.model.get_submodule(norm).weight is None:
+            if norm is None or norm.weight is None:
                 raise BadModel(
                     f"group {group.name!r} is written by {source.writer.path!r}, and no batch norm with a "
                     f"scale follows; use another criterion, or frozen={group.name!r}"
                 )
-            scale = evidence.weight(f"{norm}.weight").to("cpu", torch.float64).abs()
+            scale = evidence.weight(norm.weight).to("cpu", torch.float64).abs()
             scales.append(scale[torch.from_numpy(source.index)].amax(1))
         return torch.stack(scales).amax(0)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NeedsData
+from ..errors import BadModel, NeedsData
 from ..graph.example import as_call
-from ..graph.trace import eval_mode
+from ..graph.trace import undisturbed
 from ..groups.graph import Graph
 from ..groups.group import Group, Source
 
@@ -83,10 +83,10 @@ def collect(
 
 def _gate_gradients(graph: Graph, evidence: Evidence, batches: Batches, loss: Loss) -> None:
     model = graph.model
-    names = sorted({n for g in graph.groups for s in g.sources for n in gate_parameters(model, s)})
+    names = sorted({n for g in graph.groups for s in g.sources for n, _ in gate_parameters(s)})
     held = {n: p.detach().requires_grad_(n in names) for n, p in model.named_parameters()}
     seen = 0
-    with eval_mode(model), torch.enable_grad():
+    with undisturbed(model), torch.enable_grad():
         for number, (inputs, target) in enumerate(batches):
             args, kwargs = as_call(inputs)
             value = loss(torch.func.functional_call(model, held, args, kwargs), target)
@@ -105,24 +105,30 @@ def _gate_gradients(graph: Graph, evidence: Evidence, batches: Batches, loss: Lo
         raise NeedsData("the batches are empty; give at least one (inputs, targets)")
 
 
-def gate_parameters(model: nn.Module, source: Source) -> list[str]:
-    """The parameters whose gradients give the gate's: of the norm behind the layer, else of the layer itself."""
-    writer = source.writer
-    if writer.norm is not None and model.get_submodule(writer.norm).weight is not None:
-        norm = model.get_submodule(writer.norm)
-        return [f"{writer.norm}.{n}" for n in ("weight", "bias") if getattr(norm, n) is not None]
-    return [n for n in (writer.weight, writer.bias) if n is not None]
+def gate_parameters(source: Source) -> list[tuple[str, int]]:
+    """The parameters whose gradients give the gate's, and the axis written: of the norm behind, else of the layer."""
+    writer, norm = source.writer, source.writer.norm
+    if norm is not None and norm.weight is not None:
+        return [(n, 0) for n in (norm.weight, norm.bias) if n is not None]
+    if writer.weight is None:
+        raise BadModel(
+            f"the weight of {writer.path!r} is computed and no batch norm with a scale follows, so its gate has "
+            f"no gradient of its own; use frozen={writer.path!r}"
+        )
+    return [(n, a) for n, a in ((writer.weight, writer.weight_axis), (writer.bias, 0)) if n is not None]
 
 
 def gate_gradient(model: nn.Module, group: Group, gradients: Mapping[str, Tensor | None]) -> Tensor:
     """dL/dgate of each unit, summed over the layers that share the gate: (units,) float64."""
     total = torch.zeros(group.size, dtype=torch.float64)
+    seen: set[str] = set()
     for source in group.sources:
         index = torch.from_numpy(source.index.reshape(-1))
-        for name in gate_parameters(model, source):
+        for name, axis in gate_parameters(source):
             gradient = gradients[name]
-            if gradient is None:
-                continue
-            product = (model.get_parameter(name).detach() * gradient).to("cpu", torch.float64)
+            if gradient is None or name in seen:
+                continue  # the gradient of a parameter that is used twice is the sum over its uses already
+            seen.add(name)
+            product = (model.get_parameter(name).detach() * gradient).to("cpu", torch.float64).movedim(axis, 0)
             total += product.reshape(product.shape[0], -1).sum(1)[index].reshape(group.size, -1).sum(1)
     return total

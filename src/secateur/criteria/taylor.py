@@ -28,4 +28,4 @@ class Taylor(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        return evidence.gates[group.name].mean_square / len(group.sources)
+        return evidence.gates[group.name].mean_square / len({s.writer.weight for s in group.sources})

@@ -23,6 +23,16 @@ class Contraction:
     axis: int
     labels: Axis  # of that axis
     weight: str | None = None  # the parameter on the other side, if it is one
+    geometry: Geometry | None = None  # of a plain convolution
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution without groups walks over space; one number for each spatial axis."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -46,18 +56,30 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A batch norm: its parameters and buffers by name, where it has them."""
+
+    path: str
+    weight: str | None
+    bias: str | None
+    mean: str | None
+
+
+@dataclass(frozen=True)
 class Writer:
-    """A layer that creates an axis: its parameters by name, and those of the norm that alone reads it (if any)."""
+    """A layer that creates an axis: its parameters by name, and the norm that reads it if nothing else does."""
 
     path: str
     kind: str  # "conv" or "linear"
-    weight: str
+    weight: str | None  # None: computed from parameters, not one itself
+    weight_axis: int  # the axis of the weight that is written
     bias: str | None
     axis: Axis
     resolution: tuple[int, ...] = ()  # spatial size of what it writes
     kernel: tuple[int, ...] = ()
     groups: int = 1
-    norm: str | None = None  # path of the batch norm that reads it and nothing else does
+    transposed: bool = False
+    norm: Norm | None = None
 
 
 @dataclass(frozen=True)

@@ -35,18 +35,18 @@ class _Authored(TorchFunctionMode):
             result = func(*args, **kwargs)
         finally:
             self.tracer.call = outer
-        if func is Tensor.size or func is _SHAPE:
-            return self._sized(args[0], result)
+        if func is Tensor.size or getattr(func, "__self__", None) is _SHAPE:
+            return self._sized(result, *args, **kwargs)
         return result
 
-    def _sized(self, tensor: Tensor, result: Any) -> Any:
+    def _sized(self, result: Any, tensor: Tensor, dim: int | None = None) -> Any:
         axes = self.tracer.axes(tensor)
         if isinstance(result, torch.Size):
             return torch.Size([Traced(n, Size(a)) for n, a in zip(result, axes, strict=True)])
-        return result
+        return result if dim is None else Traced(result, Size(axes[dim]))
 
 
-_SHAPE: Any = vars(torch._C.TensorBase)["shape"].__get__
+_SHAPE: Any = vars(torch._C.TensorBase)["shape"]
 
 
 class _Ops(TorchDispatchMode):
@@ -92,15 +92,25 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module's own mode put back after."""
-    modes = {m: m.training for m in model.modules()}
-    model.eval()
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, to be run; after it all is as before: attributes, modes, buffers, and the RNG."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    mha = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides the plain ops that rules and masks speak of
     try:
-        yield
+        for module, _, buffers in kept:
+            module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+        model.eval()
+        with torch.random.fork_rng(devices=devices):
+            yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        torch.backends.mha.set_fastpath_enabled(mha)
+        for module, attributes, buffers in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def read(model: nn.Module, example: Example) -> Trace:
@@ -108,20 +118,20 @@ def read(model: nn.Module, example: Example) -> Trace:
 
     Raises `BadExample` for an example that is no call. Errors of the model's own forward come through as they are.
     """
-    args, kwargs = as_call(example)
+    with torch.inference_mode(False):  # there ops would arrive before they are taken apart
+        return _read(model, *as_call(example))
+
+
+def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     state: dict[str, Tensor] = {n: fake.from_tensor(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
     tracer = Tracer()
     for name, tensor in state.items():
         tracer.adopt(tensor, name)
     args, kwargs = map_tensors(args, fake.from_tensor), map_tensors(kwargs, fake.from_tensor)
-    mha = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.callback(torch.backends.mha.set_fastpath_enabled, mha)
-        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(undisturbed(model))
         attributes = stack.enter_context(traced_attributes(model))
-        stack.enter_context(eval_mode(model))
         stack.enter_context(_module_paths(model, tracer))
         for mode in (torch.no_grad(), fake, _Ops(tracer), _Authored(tracer)):
             stack.enter_context(mode)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .labels import Axis, Labels, frozen_axis, is_live
+from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .provenance import Attribute, Traced, has_size, source_of
-from .record import IN, Contraction, Need, Term, Trace, Writer
+from .record import IN, Contraction, Geometry, Need, Norm, Term, Trace, Writer
 
 # Functions whose author states sizes; everything else that ends in a view works its sizes out from its inputs.
 STATES_SIZES = {"view", "reshape", "unflatten", "expand", "resize", "repeat", "tile", "broadcast_to"}
@@ -28,7 +28,8 @@ class Tracer:
         self._alive: list[Tensor] = []  # ids are only unique while tensors live
         self._static: set[int] = set()  # tensors computed from parameters alone
         self._marks: list[tuple[Axis, int]] = []
-        self._readers: dict[int, list[tuple[str, str]]] = {}  # tensor id -> (op, path) of what read it
+        self._readers: dict[int, list[str]] = {}  # tensor id -> ops that read it
+        self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
         self.contractions: list[Contraction] = []
         self.terms: list[Term] = []
@@ -57,7 +58,7 @@ class Tracer:
     def saw(self, op: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Note who reads whom, and which results depend on parameters alone."""
         for tensor in inputs:
-            self._readers.setdefault(id(tensor), []).append((op, self.path))
+            self._readers.setdefault(id(tensor), []).append(op)
             if id(tensor) in self.names:
                 self._read.add(self.names[id(tensor)])
         if inputs and all(id(t) in self._static for t in inputs):
@@ -78,12 +79,14 @@ class Tracer:
         self.labels.freeze(axis, reason, self.path)
         return axis
 
-    def contract(self, op: str, x: Tensor, argument: int, axis: int, w_axis: Axis, w: Tensor) -> None:
+    def contract(
+        self, op: str, x: Tensor, argument: int, axis: int, w_axis: Axis, w: Tensor, geometry: Geometry | None = None
+    ) -> None:
         """`x` is multiplied with `w` and summed along an axis."""
         labels = self.axes(x)[axis]
         self.unify(labels, w_axis)
         weight = self.names.get(id(self._base(w)))
-        self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight))
+        self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight, geometry))
         if self.is_static(w):
             self.mark(w_axis, IN)
 
@@ -95,13 +98,21 @@ class Tracer:
         """Multiply-accumulates done here."""
         self.terms.append(Term(kind, self.path, coefficient, axes))
 
-    def writer(self, output: Tensor, kind: str, weight: Tensor, bias: Tensor | None, **facts: Any) -> None:
-        """A layer that creates an axis."""
+    def writer(
+        self, output: Tensor, kind: str, weight: Tensor, written: Axis, bias: Tensor | None, **facts: Any
+    ) -> None:
+        """A layer that creates an axis, `written` as the weight has it."""
         name = self.names.get(id(self._base(weight)))
-        if name is not None:
-            bias_name = None if bias is None else self.names.get(id(bias))
-            facts |= {"path": self.path, "kind": kind, "weight": name, "bias": bias_name}
-            self._writers.append((id(output), facts))
+        own = self.tensors[name] if name is not None else ()
+        position = next((i for i, axis in enumerate(own) if np.array_equal(axis, written)), 0)
+        bias_name = None if bias is None else self.names.get(id(bias))
+        facts |= {"path": self.path, "kind": kind, "weight": name, "weight_axis": position, "bias": bias_name}
+        self._writers.append((id(output), facts))
+
+    def norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None) -> None:
+        """A batch norm reads `x`."""
+        names = (None if t is None else self.names.get(id(t)) for t in (weight, bias, mean))
+        self._norms[id(x)] = Norm(self.path, *names)
 
     def _base(self, weight: Tensor) -> Tensor:
         """A transposed view of a parameter is that parameter."""
@@ -135,6 +146,7 @@ class Tracer:
         roles = np.zeros(classes.size, dtype=np.int8)
         for axis, role in self._marks:
             roles[axis] |= role
+        roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them
         return Trace(
             classes=classes,
             frozen=frozen,
@@ -168,7 +180,6 @@ class Tracer:
     def _settle_writers(self) -> list[Writer]:
         writers = []
         for output, facts in self._writers:
-            readers = self._readers.get(output, [])
-            norm = readers[0][1] if len(readers) == 1 and "batch_norm" in readers[0][0] else None
-            writers.append(Writer(**facts, norm=norm))
+            alone = len(self._readers.get(output, [])) == 1
+            writers.append(Writer(**facts, norm=self._norms.get(output) if alone else None))
         return writers

@@ -91,7 +91,8 @@ def find_groups(trace: Trace) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
     for tensor, axes in trace.tensors.items():
         for d, axis in enumerate(axes):
             for number, index in _split(axis, trace, owner, unit, families):
-                members[number].append(Member(tensor, d, role_name(int(trace.roles[axis[index[0, 0]]])), index))
+                bits = int(trace.roles[axis[index[0, 0]]])
+                members[number].append(Member(tensor, d, role_name(bits), bool(bits & IN), index))
     sources: list[list[Source]] = [[] for _ in families]
     for writer in trace.writers:
         for number, index in _split(writer.axis, trace, owner, unit, families):
@@ -127,7 +128,7 @@ def _assemble(
         why = trace.frozen.get(int(family[0]))
         if why is not None:
             frozen.append(Frozen(name, family.size, why.reason, why.path))
-        elif not any(m.role == "in" for m in held):
+        elif not any(m.reads for m in held):
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
             groups.append(Group(name, int(family.size), tuple(held), tuple(written), family))

@@ -81,14 +81,22 @@ def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> 
     `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
     through unwrapped.
     """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor.sum()):
+    parameters = dict(model.named_parameters())
+    for name, tensor in [*parameters.items(), *model.named_buffers()]:
+        if _is_broken(tensor, buffer=name not in parameters):
             raise BadModel(f"{name} holds NaN or infinity; no score or check of this model could be trusted")
     record = read(model, example)
     groups, stuck = find_groups(record)
     patterns = [frozen] if isinstance(frozen, str) else list(frozen)
     free, chosen = _withhold(model, groups, patterns)
     return Graph(model, example, record, free, (*stuck, *chosen))
+
+
+def _is_broken(tensor: torch.Tensor, buffer: bool) -> bool:
+    """Whether a tensor holds NaN or infinity; a buffer may hold minus infinity, as attention masks do."""
+    if not tensor.is_floating_point() or tensor.is_meta or torch.isfinite(tensor.sum()):
+        return False  # a finite sum has only finite terms, and is many times faster to find
+    return not (torch.isfinite(tensor) | (torch.isneginf(tensor) & buffer)).all()
 
 
 def _withhold(

@@ -19,6 +19,7 @@ class Member:
     tensor: str  # name in `named_parameters` or `named_buffers`
     axis: int
     role: str  # "out", "in", "affine" or "" (a tensor that only goes along)
+    reads: bool  # whether the axis is read; a tied weight may be read as well as written
     index: Units  # (units, m) positions along the axis that each unit holds
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import PlanError
 from .graph import Graph
@@ -15,6 +24,24 @@ from .graph import Graph
 
 class _Edit(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _speak_our_language(cls, values: Any, build: ModelWrapValidatorHandler[_Edit]) -> _Edit:
+        try:
+            return build(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise PlanError(
+                f"no {cls.__name__.lower()} can be made of {where}={first['input']!r}: {first['msg']}"
+            ) from error
+
+
+def _ordered(units: tuple[int, ...]) -> tuple[int, ...]:
+    if sorted(set(units)) != list(units) or (units and units[0] < 0):
+        raise ValueError("units must be different, not negative, and in rising order")
+    return units
 
 
 class Keep(_Edit):
@@ -26,12 +53,10 @@ class Keep(_Edit):
 
     @field_validator("units")
     @classmethod
-    def _ordered(cls, units: tuple[int, ...]) -> tuple[int, ...]:
+    def _at_least_one(cls, units: tuple[int, ...]) -> tuple[int, ...]:
         if not units:
             raise ValueError("a group must keep at least one unit")
-        if sorted(set(units)) != list(units) or units[0] < 0:
-            raise ValueError("units must be different, not negative, and in rising order")
-        return units
+        return _ordered(units)
 
 
 class Fold(_Edit):
@@ -41,7 +66,18 @@ class Fold(_Edit):
     group: str
     reader: str  # name of the weight that reads the units
     units: tuple[int, ...]
-    constants: tuple[tuple[float, ...], ...]  # (units, m): one for each position that a unit holds in the reader
+    constants: tuple[tuple[FiniteFloat, ...], ...]  # (units, m): one for each position that a unit holds in the reader
+
+    @field_validator("units")
+    @classmethod
+    def _in_order(cls, units: tuple[int, ...]) -> tuple[int, ...]:
+        return _ordered(units)
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Fold:
+        if len(self.constants) != len(self.units):
+            raise ValueError(f"{len(self.units)} units and constants for {len(self.constants)}")
+        return self
 
 
 Edit = Annotated[Keep | Fold, Field(discriminator="edit")]
@@ -68,10 +104,7 @@ class Plan(_Edit):
 
         Raises `PlanError` for units that the group does not have, `UnknownName` for a group that does not exist.
         """
-        try:
-            edits = tuple(Keep(group=name, units=tuple(int(u) for u in units)) for name, units in kept.items())
-        except ValidationError as error:
-            raise PlanError(f"a plan cannot be made of {kept!r}: {error.errors()[0]['msg']}") from error
+        edits = tuple(Keep(group=name, units=tuple(int(u) for u in units)) for name, units in kept.items())
         plan = cls(edits=tuple(e for e in edits if len(e.units) < graph[e.group].size))
         cls(edits=edits).check(graph)
         return plan
@@ -87,6 +120,8 @@ class Plan(_Edit):
                 if edit.group in seen:
                     raise PlanError(f"the plan keeps units of group {edit.group!r} twice; give one edit a group")
                 seen.add(edit.group)
+            elif stays := set(edit.units) & set(self.kept.get(edit.group, np.arange(size)).tolist()):
+                raise PlanError(f"unit {min(stays)} of group {edit.group!r} stays, so that it cannot be folded")
 
     def widths(self, graph: Graph) -> dict[str, int]:
         """Units left of every group."""

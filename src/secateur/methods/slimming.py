@@ -51,6 +51,6 @@ class Slimming(Method):
 
 
 def scales(model: nn.Module) -> list[nn.Parameter]:
-    """The scale of every batch norm that has one."""
+    """The scale of every batch norm that has one that is trained."""
     norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [m.weight for m in norms if m.weight is not None]
+    return [m.weight for m in norms if m.weight is not None and m.weight.requires_grad]

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from .. import files
-from ..errors import CheckpointError, WrongArchitecture
+from ..errors import CheckpointError, PlanError, WrongArchitecture
 from ..graph.example import from_json, map_tensors, to_json
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
@@ -72,7 +71,11 @@ def save(pruned: Saveable, path: str | os.PathLike[str]) -> None:
         "shapes": origin.shapes,
         "plans": [plan.model_dump(mode="json") for plan in origin.plans],
     }
-    files.write(Path(path), KIND, pruned.model.state_dict(), facts)
+    state = pruned.model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor, and would have to be pickled")
+    files.write(Path(path), KIND, state, facts)
 
 
 def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
@@ -91,13 +94,18 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
     for stored in facts["plans"]:
         try:
             plan = Plan.model_validate(stored)
-        except ValidationError as error:
-            raise CheckpointError(f"{path} holds a plan that cannot be read: {error.errors()[0]['msg']}") from error
+        except PlanError as error:
+            raise CheckpointError(f"{path} holds a plan that cannot be read: {error}") from error
         example = _on(from_json(facts["example"]), model)
         apply(model, edits(trace(model, example), plan))
     _same_shapes(
         path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()}
     )
+    for name, own in model.state_dict().items():
+        if own.dtype != tensors[name].dtype:
+            raise WrongArchitecture(
+                f"{path} holds {name} as {tensors[name].dtype}, the model as {own.dtype}; bring `into` to that type first"
+            )
     model.load_state_dict(tensors)
     return model
 

@@ -13,23 +13,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import NeedsData, SurgeryError
+from ..errors import NeedsData, PlanError, SurgeryError
 from ..graph.example import Example, call
 from ..graph.record import Contraction, Writer
-from ..graph.trace import eval_mode
+from ..graph.trace import undisturbed
 from ..groups.graph import Graph
+from ..groups.group import Member
 from ..groups.plan import Fold, Plan
 from .mask import AtContractions
 
 
 def _reader(graph: Graph, weight: str) -> Writer:
-    """The layer whose weight reads the units; every such layer also writes."""
+    """The layer whose weight reads the units; every such layer also writes. Raises `SurgeryError`."""
     found = [w for w in graph.trace.writers if w.weight == weight]
     if len(found) != 1:
         raise SurgeryError(
             f"{weight} is used {len(found)} times; what it saw of removed units cannot be folded into one bias"
         )
+    if found[0].groups != 1:
+        raise SurgeryError(f"{weight} belongs to a grouped convolution; folding into it is not supported")
+    if found[0].transposed:
+        raise SurgeryError(
+            f"{weight} belongs to a transposed convolution, where a constant gives another output at each position; "
+            "folding into it is not supported"
+        )
     return found[0]
+
+
+def _columns(graph: Graph, fold: Fold) -> Member:
+    """The axis of the reading weight. Raises `PlanError` where the fold does not fit the group or the reader."""
+    group = graph[fold.group]
+    member = next((m for m in group.members if m.tensor == fold.reader and m.reads), None)
+    if member is None:
+        readers = ", ".join(m.tensor for m in group.members if m.reads)
+        raise PlanError(f"{fold.reader!r} does not read group {fold.group!r}; its readers: {readers}")
+    if any(len(c) != member.index.shape[1] for c in fold.constants):
+        raise PlanError(
+            f"{fold.reader!r} holds {member.index.shape[1]} positions for each unit of group {fold.group!r}; "
+            "give as many constants for each unit"
+        )
+    return member
 
 
 def shifts(graph: Graph, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
@@ -37,20 +60,12 @@ def shifts(graph: Graph, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     named = dict(model.named_parameters())
     total: dict[str, Tensor] = {}
     for fold in plan.folds:
+        member, reader = _columns(graph, fold), _reader(graph, fold.reader)
         weight = named[fold.reader].detach()
-        if _reader(graph, fold.reader).groups != 1:
-            raise SurgeryError(f"{fold.reader} belongs to a grouped convolution; folding into it is not supported")
-        member = next((m for m in graph[fold.group].members if m.tensor == fold.reader and m.role == "in"), None)
-        if member is None or member.axis != 1:
-            raise SurgeryError(f"{fold.reader} does not read group {fold.group!r}")
-        index = torch.from_numpy(member.index[list(fold.units)].reshape(-1))
-        constants = torch.tensor(fold.constants, dtype=torch.float64).reshape(-1)
-        columns = (
-            weight.index_select(1, index.to(weight.device)).to(torch.float64).flatten(2).sum(-1)
-            if weight.dim() > 2
-            else (weight.index_select(1, index.to(weight.device)).to(torch.float64))
-        )
-        shift = columns @ constants.to(weight.device)
+        index = torch.from_numpy(member.index[list(fold.units)].reshape(-1)).to(weight.device)
+        constants = torch.tensor(fold.constants, dtype=torch.float64, device=weight.device).reshape(-1)
+        taken = weight.index_select(member.axis, index).double().movedim((reader.weight_axis, member.axis), (0, 1))
+        shift = taken.reshape(*taken.shape[:2], -1).sum(-1) @ constants
         total[fold.reader] = total.get(fold.reader, 0) + shift
     return total
 
@@ -61,11 +76,10 @@ def apply_shifts(graph: Graph, model: nn.Module, shifts: dict[str, Tensor], aliv
     Returns the names of the tensors it changed; each is computed in float64 and rounded once.
     """
     changed = []
-    modules = dict(model.named_modules())
     for weight, shift in shifts.items():
         writer = _reader(graph, weight)
         left = shift[torch.from_numpy(np.flatnonzero(alive[writer.axis]))]
-        name, sign = _absorber(modules, writer)
+        name, sign = _absorber(writer)
         tensor = model.get_parameter(name) if sign > 0 else model.get_buffer(name)
         with torch.no_grad():
             tensor.copy_((tensor.double() + sign * left.to(tensor.device)).to(tensor.dtype))
@@ -73,12 +87,12 @@ def apply_shifts(graph: Graph, model: nn.Module, shifts: dict[str, Tensor], aliv
     return changed
 
 
-def _absorber(modules: dict[str, nn.Module], writer: Writer) -> tuple[str, int]:
+def _absorber(writer: Writer) -> tuple[str, int]:
     """The tensor that takes a shift of what a layer gives, and with which sign."""
     if writer.bias is not None:
         return writer.bias, 1
-    if writer.norm is not None and getattr(modules[writer.norm], "running_mean", None) is not None:
-        return f"{writer.norm}.running_mean", -1
+    if writer.norm is not None and writer.norm.mean is not None:
+        return writer.norm.mean, -1
     raise SurgeryError(
         f"{writer.weight} has no bias and no batch norm behind it; give the layer a bias to fold constants into"
     )
@@ -98,7 +112,7 @@ def seen_means(graph: Graph, model: nn.Module, batches: Iterable[Example]) -> di
         count[i] = count.get(i, 0) + rows.shape[0]
         return x
 
-    with eval_mode(model):
+    with undisturbed(model):
         for batch in batches:
             with AtContractions(graph.trace, note):
                 call(model, batch)
@@ -120,7 +134,7 @@ def fold_means(graph: Graph, plan: Plan, batches: Iterable[Example], model: nn.M
             continue
         for name in kept:
             group = graph[name]
-            member = next((m for m in group.members if m.tensor == contraction.weight and m.role == "in"), None)
+            member = next((m for m in group.members if m.tensor == contraction.weight and m.reads), None)
             if member is None:
                 continue
             gone = np.delete(np.arange(group.size), kept[name])

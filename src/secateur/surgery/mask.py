@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import VerificationError
 from ..graph.example import Example, call
 from ..graph.record import Contraction, Trace
-from ..graph.trace import eval_mode
+from ..graph.trace import undisturbed
 
 Change = Callable[[Contraction, Tensor], Tensor]
 _PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm"}
@@ -29,15 +29,15 @@ class AtContractions(TorchDispatchMode):
         super().__init__()
         self._contractions = trace.contractions
         self._before, self._after = before, after
-        self._next = 0
+        self.met = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if str(func).rpartition(".")[0] not in _PACKETS or self._unmasked(func, args):
             return func(*args, **(kwargs or {}))
-        if self._next == len(self._contractions):
+        if self.met == len(self._contractions):
             raise VerificationError(f"the forward ran {func} once more than when it was traced")
-        contraction = self._contractions[self._next]
-        self._next += 1
+        contraction = self._contractions[self.met]
+        self.met += 1
         x = args[contraction.argument]
         if not x.dim() > contraction.axis or x.shape[contraction.axis] != contraction.labels.size:
             raise VerificationError(
@@ -75,10 +75,11 @@ def masked_forward(model: nn.Module, trace: Trace, example: Example, alive: Tens
         # `where`, not a product: 0 * inf would be NaN, and a removed channel may hold anything.
         return torch.where(along(x, contraction.axis, keep).to(x.device), x, torch.zeros((), dtype=x.dtype))
 
-    mha = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the trace saw the plain ops
-    try:
-        with eval_mode(model), AtContractions(trace, before, after):
-            return call(model, example)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(mha)
+    with undisturbed(model), AtContractions(trace, before, after) as ops:
+        output = call(model, example)
+    if ops.met != len(trace.contractions):
+        missed = trace.contractions[ops.met]
+        raise VerificationError(
+            f"the forward took another path than when it was traced: it never ran {missed.op} at {missed.path!r}"
+        )
+    return output

@@ -7,7 +7,8 @@ the dense model. Points are sampled: so many positions an image. No labels, no g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import NeedsData
 from ..graph.example import Example, call
-from ..graph.record import Contraction
-from ..graph.trace import eval_mode
+from ..graph.record import Contraction, Geometry, Writer
+from ..graph.trace import undisturbed
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
 from .mask import AtContractions
@@ -53,7 +54,7 @@ def reconstruct(
     """Refit, in place, the layers of `cut` that read cut groups of `graph`; returns `cut`.
 
     `points`: positions sampled an image; `ridge`: relative to the mean diagonal of the inputs' Gram matrix, it pulls
-    towards the weights as they are. Layers that are grouped or used more than once are left as they are.
+    towards the weights as they are. Layers that are grouped, transposed or used more than once are left as they are.
     Raises `NeedsData` when there are no batches.
     """
     held = list(batches)
@@ -63,24 +64,32 @@ def reconstruct(
     small = trace(cut, graph.example)
     alive = torch.from_numpy(graph.alive(plan.kept))
     targets = _record(graph, graph.model, held, sampler)
-    for number in _readers(graph, alive):
-        weight = graph.trace.contractions[number].weight
-        writer = next(w for w in graph.trace.writers if w.weight == weight)
-        outputs = alive[torch.from_numpy(writer.axis)]
-        rows, bias = _inputs(small, cut, held, sampler, number), cut.get_parameter(writer.bias) if writer.bias else None
-        fitted = _solve(rows, targets[number][:, outputs], cut.get_parameter(str(weight)), bias, ridge)
-        _set(cut, str(weight), writer.norm, bias, fitted)
+    for number, writer in _readers(graph, small, alive):
+        layer = next(c for c in small.trace.contractions if c.weight == writer.weight)
+        weight = cut.get_parameter(str(writer.weight))
+        target = targets[number][:, alive[torch.from_numpy(writer.axis)]]
+        rows = _inputs(small, cut, held, sampler, layer, weight.shape[2:])
+        bias = None if writer.bias is None else cut.get_parameter(writer.bias)
+        flat = weight.detach().double().movedim(writer.weight_axis, 0)
+        fitted, intercept = _solve(rows, target, flat.flatten(1), ridge)
+        weight.copy_(fitted.reshape(flat.shape).movedim(0, writer.weight_axis).to(weight.dtype))
+        if bias is not None:
+            bias.copy_(intercept.to(bias.dtype))
+        elif writer.norm is not None and writer.norm.mean is not None:
+            # What the layer lacks as a bias, the norm behind it takes off its mean.
+            cut.get_buffer(writer.norm.mean).sub_(intercept.to(weight.dtype))
     return cut
 
 
-def _readers(graph: Graph, alive: Tensor) -> list[int]:
-    """Contractions that lost inputs and whose weight is their own and not grouped, in order."""
-    uses: dict[str, int] = {}
-    for writer in graph.trace.writers:
-        uses[writer.weight] = uses.get(writer.weight, 0) + 1
-    plain = {w.weight for w in graph.trace.writers if w.groups == 1 and uses[w.weight] == 1}
-    found = enumerate(graph.trace.contractions)
-    return [i for i, c in found if c.weight in plain and not alive[torch.from_numpy(c.labels)].all()]
+def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, Writer]]:
+    """Contractions that lost inputs, in order, whose weight is a parameter of their own, not grouped or transposed."""
+    uses = Counter(c.weight for c in graph.trace.contractions)
+    still = {c.weight for c in small.trace.contractions}
+    writers = {w.weight: w for w in graph.trace.writers if w.groups == 1 and not w.transposed}
+    for number, c in enumerate(graph.trace.contractions):
+        plain = c.weight in writers and c.weight in still and uses[c.weight] == 1
+        if plain and not alive[torch.from_numpy(c.labels)].all():
+            yield number, writers[c.weight]
 
 
 def _record(graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler) -> list[Tensor]:
@@ -93,59 +102,50 @@ def _record(graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sa
             kept[order[id(contraction)]].append(sampler.rows(y, number).double())
             return y
 
-        with eval_mode(model), AtContractions(graph.trace, lambda _, x: x, after):
+        with undisturbed(model), AtContractions(graph.trace, lambda _, x: x, after):
             call(model, batch)
     return [torch.cat(k) for k in kept]
 
 
-def _inputs(graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler, wanted: int) -> Tensor:
-    """What one contraction reads at the sampled points, as rows for its flat weight: (rows, I * kh * kw)."""
-    layer = graph.trace.contractions[wanted]
-    module = model.get_submodule(layer.path)
+def _inputs(
+    graph: Graph,
+    model: nn.Module,
+    batches: Sequence[Any],
+    sampler: _Sampler,
+    layer: Contraction,
+    kernel: Sequence[int],
+) -> Tensor:
+    """What one contraction reads at the sampled points, as rows for its flat weight: (rows, I * kernel)."""
     rows: list[Tensor] = []
     for number, batch in enumerate(batches):
 
         def before(contraction: Contraction, x: Tensor, number: int = number) -> Tensor:
             if contraction is layer:
-                rows.append(sampler.rows(_patches(module, x), number).double())
+                seen = x if layer.geometry is None else patches(x, kernel, layer.geometry)
+                rows.append(sampler.rows(seen, number).double())
             return x
 
-        with eval_mode(model), AtContractions(graph.trace, before):
+        with undisturbed(model), AtContractions(graph.trace, before):
             call(model, batch)
     return torch.cat(rows)
 
 
-def _patches(module: nn.Module, x: Tensor) -> Tensor:
-    """(B, I, H, W) -> (B, I * kh * kw, H', W'): what a convolution sees at each position."""
-    if not isinstance(module, nn.Conv2d):
-        return x
-    size, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
-    assert not isinstance(padding, str)
-    seen = nn.functional.unfold(x, size, dilation=dilation, padding=padding, stride=stride)
-    height = (x.shape[2] + 2 * padding[0] - dilation[0] * (size[0] - 1) - 1) // stride[0] + 1
-    return seen.reshape(x.shape[0], seen.shape[1], height, -1)
+def patches(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> Tensor:
+    """(B, I, *space) -> (B, I * kernel, *space'): what a convolution sees at each position, for any number of axes."""
+    space = len(kernel)
+    x = nn.functional.pad(x, [p for padding in reversed(geometry.padding) for p in (padding, padding)])
+    for d, (size, stride, dilation) in enumerate(zip(kernel, geometry.stride, geometry.dilation, strict=True)):
+        x = x.unfold(2 + d, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    x = x.movedim(tuple(range(2 + space, 2 + 2 * space)), tuple(range(2, 2 + space)))
+    return x.reshape(x.shape[0], -1, *x.shape[2 + space :])
 
 
-def _solve(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, ridge: float) -> tuple[Tensor, Tensor]:
-    """(weight, intercept) that bring x (rows, in) nearest to y (rows, out)."""
-    old = weight.detach().double().flatten(1)
+def _solve(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """(weight (out, in), intercept (out,)) that bring x (rows, in) nearest to y (rows, out)."""
     x_mean, y_mean = x.mean(0), y.mean(0)
     centred = x - x_mean
     gram = centred.T @ centred
     load = ridge * gram.diagonal().mean() + torch.finfo(torch.float64).tiny
     right = centred.T @ (y - y_mean - centred @ old.T)
-    change = torch.linalg.solve(gram + load * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), right)
-    new = old + change.T
-    return new.reshape(weight.shape), y_mean - new @ x_mean
-
-
-def _set(model: nn.Module, weight: str, norm: str | None, bias: Tensor | None, fitted: tuple[Tensor, Tensor]) -> None:
-    parameter = model.get_parameter(weight)
-    new, intercept = fitted
-    if bias is not None:
-        bias.copy_(intercept.to(bias.dtype))
-    elif norm is not None:
-        running = model.get_submodule(norm).running_mean
-        if isinstance(running, Tensor):  # what the layer lacks as a bias, the norm behind it takes off its mean
-            running.sub_(intercept.to(running.dtype))
-    parameter.copy_(new.to(parameter.dtype))
+    new = old + torch.linalg.solve(gram + load * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), right).T
+    return new, y_mean - new @ x_mean

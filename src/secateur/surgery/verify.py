@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import VerificationError
 from ..graph.example import call, map_tensors, tensors
 from ..graph.record import Contraction
-from ..graph.trace import eval_mode
+from ..graph.trace import undisturbed
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from .cut import apply, edits
@@ -69,8 +69,11 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
         return y + along(y, 1, shift[contraction.weight])
 
     masked = [tensors(masked_forward(original, graph.trace, x, alive, after)) for x in inputs]
-    with eval_mode(small):
-        got = [tensors(call(small, x)) for x in inputs]
+    try:
+        with undisturbed(small):
+            got = [tensors(call(small, x)) for x in inputs]
+    except Exception as raised:  # whatever the user's forward raises on a wrong cut
+        raise VerificationError(f"the cut model does not run ({raised}); nothing was changed") from raised
     error = _relative(masked, got)
     reference = "the original with removed units masked" + (", their constants folded" if shift else "")
     if not error <= tolerance:
@@ -98,16 +101,22 @@ def _refine(
 def _relative(masked: list[list[Tensor]], got: list[list[Tensor]]) -> float:
     """The largest difference over all outputs, relative to how far each output moves between inputs."""
     worst = 0.0
-    for outputs in zip(*masked, *got, strict=True):
-        a, b, cut_a, cut_b = outputs
-        if not a.is_floating_point() or not a.numel():
-            continue
-        if a.shape != cut_a.shape:
+    for a, b, cut_a, cut_b in zip(*masked, *got, strict=True):
+        if a.shape != cut_a.shape or b.shape != cut_b.shape:
             return float("inf")
-        size = a.abs().max().item()
-        # An output that hardly moves is not held to less than float64 can resolve.
-        moved = max(min((a - b).abs().max().item(), size), 1e-6 * size) or np.finfo(np.float64).tiny
-        difference = max((a - cut_a).abs().max().item(), (b - cut_b).abs().max().item())
-        error = difference / moved if difference else 0.0
-        worst = error if np.isnan(error) else max(worst, error)
+        if not a.is_floating_point():
+            worst = worst if torch.equal(a, cut_a) and torch.equal(b, cut_b) else float("inf")
+        elif a.numel():
+            error = _error(a, b, cut_a, cut_b)
+            worst = error if np.isnan(error) else max(worst, error)
     return worst
+
+
+def _error(a: Tensor, b: Tensor, cut_a: Tensor, cut_b: Tensor) -> float:
+    sizes = [t.abs().max().item() for t in (a, b)]
+    size, moved = max(sizes), (a - b).abs().max().item()
+    difference = max((a - cut_a).abs().max().item(), (b - cut_b).abs().max().item())
+    if difference == 0:
+        return 0.0
+    # An output that hardly moves is not held to less than float64 can resolve.
+    return difference / max(min(moved, size), 1e-6 * size, np.finfo(np.float64).tiny)

@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..record import IN, OUT
+from ..record import IN, OUT, Geometry
 from ..tracer import Tracer
 from .base import Call, rule
 
@@ -21,7 +21,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     w_out, w_in = (w[1], w[0]) if transposed else (w[0], w[1])
     space = x.dim() - 2
     if groups == 1:
-        tracer.contract("convolution", x, 0, 1, w_in, weight)
+        walk = None if transposed else Geometry(*(tuple(map(int, call.args[i])) for i in (3, 4, 5)))
+        tracer.contract("convolution", x, 0, 1, w_in, weight, walk)
         out, in_term = w_out, w_in
     else:
         out, in_term = _grouped(tracer, x, weight, groups, bool(transposed))
@@ -34,13 +35,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     positions = prod((x if transposed else output).shape[2:]) * prod(weight.shape[2:]) * output.shape[0]
     tracer.term("conv", positions, out, in_term)
     tracer.set(output, (tracer.axes(x)[0], out, *(frozen_axis(n) for n in output.shape[-space:])))
-    facts = {
-        "axis": out,
-        "resolution": tuple(output.shape[2:]),
-        "kernel": tuple(weight.shape[2:]),
-        "groups": int(groups),
-    }
-    tracer.writer(output, "conv", weight, bias, **facts)
+    facts = {"resolution": tuple(output.shape[2:]), "kernel": tuple(weight.shape[2:]), "groups": int(groups)}
+    tracer.writer(output, "conv", weight, w_out, bias, axis=out, transposed=bool(transposed), **facts)
 
 
 def _grouped(tracer: Tracer, x: Tensor, weight: Tensor, groups: int, transposed: bool) -> tuple[Axis, Axis]:
@@ -89,7 +85,7 @@ def _matmul(tracer: Tracer, call: Call, a: Tensor, b: Tensor, first: int, bias: 
     kind = "linear" if tracer.is_static(b) or tracer.is_static(a) else "matmul"
     tracer.term(kind, prod(output.shape[:-2]), rows, a_axes[-1], columns)
     if kind == "linear":
-        tracer.writer(output, "linear", b, bias, axis=columns)
+        tracer.writer(output, "linear", b, b_axes[-1], bias, axis=columns)
 
 
 @rule("aten.mm", "aten.bmm")

@@ -25,6 +25,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
             own = tracer.axes(tensor)[0]
             tracer.mark(own, AFFINE)
             axes[1] = tracer.unify(axes[1], own)
+    tracer.norm(x, *(t if isinstance(t, Tensor) else None for t in call.args[1:4]))
     tracer.set(output, tuple(axes))
 
 
