@@ -78,7 +78,6 @@ def test_single_unit_groups_stay():
     assert secateur.cut(g, plan).model(torch.zeros(1, 3)).shape == (1, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="a budget given together with a fraction is ignored without a word")
 def test_a_fraction_that_misses_the_budget_is_refused():
     g, budget = graph("plain"), secateur.Budget(macs=0.1)
     try:

@@ -152,7 +152,6 @@ class Again(nn.Module):
         return self.head(self.gate(self.norm(self.again(x))).relu())
 
 
-@pytest.mark.xfail(strict=True, reason="the gradient of a parameter used twice is the sum already, and is added twice")
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_layer_run_twice_is_one_writer_with_one_gradient(norm):
     plain = fill(Again(False, norm)).double()
@@ -223,7 +222,6 @@ class Functional(nn.Module):
         return self.head(F.relu(x).mean((2, 3)))
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="the module around a functional norm is taken for a norm")
 @pytest.mark.parametrize("criterion", ["taylor", "bn-scale"])
 def test_a_norm_that_is_called_as_a_function(criterion):
     g = secateur.trace(fill(Functional()), images(4, 1, 8, 8))

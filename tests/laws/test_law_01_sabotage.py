@@ -68,7 +68,6 @@ def test_a_wrong_attribute_is_found(monkeypatch):
         secateur.cut(g, plan)
 
 
-@pytest.mark.xfail(strict=True, reason="the cut model's own RuntimeError comes through verify")
 def test_a_wrong_number_of_indices_is_a_verification_error(monkeypatch):
     g = graph("plain")
     plan = random_plan(g, keep=0.6)
@@ -79,7 +78,6 @@ def test_a_wrong_number_of_indices_is_a_verification_error(monkeypatch):
         secateur.cut(g, plan)
 
 
-@pytest.mark.xfail(strict=True, reason="outputs that are whole numbers are not compared")
 def test_whole_number_outputs_are_compared(monkeypatch):
     class Classes(torch.nn.Module):
         def __init__(self):

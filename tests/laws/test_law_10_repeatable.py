@@ -108,8 +108,8 @@ class Noisy(nn.Module):
     "step",
     [
         "trace",
-        pytest.param("score", marks=pytest.mark.xfail(strict=True, reason="score lets the forward move the RNG")),
-        pytest.param("cut", marks=pytest.mark.xfail(strict=True, reason="verify lets the forward move the RNG")),
+        "score",
+        "cut",
         "prune",
     ],
 )
@@ -126,7 +126,6 @@ def test_a_forward_that_draws_does_not_move_the_rng(step):
         steps[step]()
 
 
-@pytest.mark.xfail(strict=True, reason="prune seeds every device, and puts back the CPU's generator alone")
 def test_the_generators_of_other_devices_are_left_alone(monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
@@ -154,7 +153,6 @@ def test_a_counter_in_the_forward_is_put_back():
     assert type(model.calls) is int
 
 
-@pytest.mark.xfail(strict=True, reason="a fake tensor stays behind on the caller's module")
 def test_what_a_forward_keeps_on_the_module_is_put_back():
     model = fill(Stash())
     secateur.trace(model, torch.zeros(2, 12))
@@ -174,10 +172,7 @@ class Counting(nn.Module):
         return self.two(F.relu(self.one(x)))
 
 
-MOVED = pytest.mark.xfail(strict=True, reason="the forward runs with the caller's own buffers")
-
-
-@pytest.mark.parametrize("step", ["trace", "cut", *(pytest.param(s, marks=MOVED) for s in ("score", "fold"))])
+@pytest.mark.parametrize("step", ["trace", "cut", "score", "fold"])
 def test_buffers_that_a_forward_moves_stay_where_they_are(step):
     model, x = fill(Counting()), torch.zeros(2, 12)
     g = secateur.trace(model, x)
@@ -191,7 +186,6 @@ def test_buffers_that_a_forward_moves_stay_where_they_are(step):
         steps[step]()
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="autocast copies the weights, and the copies have no name")
 def test_autocast_around_the_call_changes_nothing():
     model, example = fresh("mlp"), ALL["mlp"].example
     expected = secateur.prune(model, example, budget=secateur.Budget(macs=0.5))

@@ -11,7 +11,6 @@ from held import difference, run
 from nets import graph
 from secateur.allocation.base import Allocator
 from secateur.allocation.ranked import Ranked
-from secateur.allocation.uniform import Uniform
 from secateur.criteria.base import Criterion, reduce_rows
 from secateur.errors import BadModel
 from secateur.groups.plan import Plan
@@ -148,7 +147,6 @@ class Thaws(Ranked):
     ("allocator", "reason"),
     [
         (Misses(), "law 6: Misses .* misses macs=0.6 on plain"),
-        (Uniform(keep=0.99), "law 6: Uniform"),
         (Silent(), "law 11: Silent .* without an error; it must raise NothingToDo"),
         (Spoils(), "law 10: Spoils"),
         (Thaws(), "touches frozen groups"),

@@ -102,7 +102,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for module, _, buffers in kept:
             module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
         model.eval()
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), ExitStack() as stack:
+            for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+                stack.enter_context(torch.autocast(device, enabled=False))  # its casts hide parameters
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(mha)

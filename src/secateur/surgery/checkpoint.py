@@ -104,7 +104,7 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
     for name, own in model.state_dict().items():
         if own.dtype != tensors[name].dtype:
             raise WrongArchitecture(
-                f"{path} holds {name} as {tensors[name].dtype}, the model as {own.dtype}; bring `into` to that type first"
+                f"{path} holds {name} as {tensors[name].dtype}, the model as {own.dtype}; bring it to that type"
             )
     model.load_state_dict(tensors)
     return model

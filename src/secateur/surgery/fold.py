@@ -60,7 +60,9 @@ def shifts(graph: Graph, model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     named = dict(model.named_parameters())
     total: dict[str, Tensor] = {}
     for fold in plan.folds:
-        member, reader = _columns(graph, fold), _reader(graph, fold.reader)
+        if fold.reader not in named:
+            raise PlanError(f"{fold.reader!r} is no parameter of the model, so nothing can be folded into it")
+        reader, member = _reader(graph, fold.reader), _columns(graph, fold)
         weight = named[fold.reader].detach()
         index = torch.from_numpy(member.index[list(fold.units)].reshape(-1)).to(weight.device)
         constants = torch.tensor(fold.constants, dtype=torch.float64, device=weight.device).reshape(-1)

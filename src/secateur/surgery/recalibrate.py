@@ -15,12 +15,13 @@ from ..graph.trace import undisturbed
 def recalibrate(model: nn.Module, inputs: Iterable[Example]) -> nn.Module:
     """Set running means and variances, in place, to the plain average over these batches; returns the model.
 
-    All else runs in eval mode; modes and everything else stay as they are. Raises `NeedsData` when there are no batches.
+    All else runs in eval mode; modes and everything else stay as they are. Raises `NeedsData` without batches.
     """
     held = list(inputs)
     if not held:
         raise NeedsData("recalibration needs batches of inputs, and none were given")
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    kind = nn.modules.batchnorm._BatchNorm
+    norms = [m for m in model.modules() if isinstance(m, kind) and m.track_running_stats]
     names = ("running_mean", "running_var")
     total = {(norm, name): torch.zeros_like(norm.get_buffer(name)) for norm in norms for name in names}
     for batch in held:

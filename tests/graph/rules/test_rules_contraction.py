@@ -93,7 +93,6 @@ def test_cost_by_hand(module, shape, expected):
     assert sum(t.coefficient * int(np.prod([a.size for a in t.axes])) for t in trace.terms) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="an empty group is made of what a frozen output is marked with")
 def test_cost_of_a_grouped_transposed_convolution():
     from secateur.cost.cost import CostModel
     from secateur.groups.graph import trace
