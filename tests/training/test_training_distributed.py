@@ -93,7 +93,7 @@ def launched(tmp_path_factory):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__, folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return folder, done.stderr
 
 
 def equal(a, b):

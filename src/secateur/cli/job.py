@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import rich
 import typer
 from torch import nn
 
@@ -143,7 +142,6 @@ def work(job: Job) -> Done:
         return Done(graph, pruned, dense, at_cut, None)
     seed = child_seed(job.seed, "finetune")
     loader = data.loader("train", batch_size=job.recipe.batch_size, seed=seed, augment=True)
-    rich.reconfigure(stderr=True)  # the bar of `fit` is drawn on rich's own console
     fit(pruned.model, loader, job.recipe, seed=seed, progress=sys.stderr.isatty())
     return Done(graph, pruned, dense, at_cut, accuracy(pruned.model, data, "the fine-tuned model"))
 
