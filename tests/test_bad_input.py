@@ -298,3 +298,19 @@ def test_an_example_that_cannot_be_stored_is_refused_when_cutting():
     g = secateur.trace(net, (torch.zeros(1, 3), slice(2)))
     with pytest.raises(BadExample, match="slice cannot be stored"):
         secateur.cut(g, Plan())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "reason"),
+    [
+        (nn.DataParallel, "wrapped in DataParallel; give what it wraps"),
+        (lambda m: torch.jit.trace(m, torch.zeros(1, 12)), "ScriptModule"),
+        (lambda m: m.forward, "no torch.nn.Module"),
+    ],
+    ids=["parallel", "script", "function"],
+)
+@pytest.mark.parametrize("verb", [secateur.prune, secateur.prune_])
+def test_what_is_no_plain_module_is_refused_by_name(verb, wrap, reason):
+    model = wrap(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2)))
+    with pytest.raises(BadModel, match=reason):
+        verb(model, torch.zeros(1, 12), budget=secateur.Budget(macs=0.5))

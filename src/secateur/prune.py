@@ -126,8 +126,7 @@ def prune(
     Raises what the steps raise.
     """
     earlier = model if isinstance(model, Pruned) else None
-    net = earlier.model if earlier else model
-    assert isinstance(net, nn.Module)
+    net: Any = earlier.model if earlier else model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
         graph = trace(net, example, frozen=frozen)

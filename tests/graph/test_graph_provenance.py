@@ -14,7 +14,6 @@ from secateur.graph.provenance import (
     attributes_in,
     evaluate,
     has_size,
-    product,
     source_of,
     traced_attributes,
 )
@@ -95,8 +94,3 @@ def test_attributes_are_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError), traced_attributes(net):
         1 / 0  # noqa: B018
     assert type(net.in_features) is int
-
-
-def test_product():
-    assert product((3, 4, 5)) == 60
-    assert product(()) == 1

@@ -1,5 +1,7 @@
 """One forward, read: what is seen through, what is refused, what is put back."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -212,3 +214,18 @@ def test_inference_mode_changes_nothing():
     model = Shaped(FOLLOWED["flatten"][0])
     with torch.inference_mode():
         assert secateur.trace(model, images(2, 1, 8, 8)).groups
+
+
+def test_tensors_inside_an_output_object_are_outputs():
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            hidden = self.one(x)
+            return SimpleNamespace(logits=self.two(hidden), inner=SimpleNamespace(hidden=hidden))
+
+    g = secateur.trace(Holder(), torch.zeros(1, 4))
+    assert g.groups == ()
+    assert {f.reason for f in g.frozen} == {"reaches the model's output"}

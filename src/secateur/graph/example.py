@@ -51,9 +51,21 @@ def map_tensors(tree: Any, f: Callable[[Tensor], Any]) -> Any:
 
 
 def tensors(tree: Any) -> list[Tensor]:
-    """All tensors in a nest, in order."""
+    """All tensors in a nest, in order; objects that are no container are searched attribute by attribute."""
     found: list[Tensor] = []
-    map_tensors(tree, found.append)
+    seen: set[int] = set()
+
+    def search(node: Any) -> None:
+        if isinstance(node, Tensor):
+            found.append(node)
+        elif isinstance(node, (dict, tuple, list)):
+            for value in node.values() if isinstance(node, dict) else node:
+                search(value)
+        elif hasattr(node, "__dict__") and not isinstance(node, (type, nn.Module)) and id(node) not in seen:
+            seen.add(id(node))
+            search(vars(node))
+
+    search(tree)
     return found
 
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from .labels import Axis
@@ -133,8 +132,3 @@ def traced_attributes(model: nn.Module) -> Iterator[dict[Attribute, int]]:
         for module, name, value in undo:
             if isinstance(module.__dict__.get(name), Traced):
                 module.__dict__[name] = value
-
-
-def product(axis_lengths: tuple[int, ...]) -> int:
-    """The product of lengths, as a plain int."""
-    return int(np.prod(axis_lengths, dtype=np.int64)) if axis_lengths else 1

@@ -81,6 +81,7 @@ def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> 
     `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
     through unwrapped.
     """
+    _check_kind(model)
     parameters = dict(model.named_parameters())
     for name, tensor in [*parameters.items(), *model.named_buffers()]:
         if _is_broken(tensor, buffer=name not in parameters):
@@ -90,6 +91,15 @@ def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> 
     patterns = [frozen] if isinstance(frozen, str) else list(frozen)
     free, chosen = _withhold(model, groups, patterns)
     return Graph(model, example, record, free, (*stuck, *chosen))
+
+
+def _check_kind(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadModel(f"{type(model).__name__} is no torch.nn.Module; give the model itself, of a Pruned its `.model`")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise BadModel(f"the model is wrapped in {type(model).__name__}; give what it wraps, `model.module`")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise BadModel("the model is a ScriptModule, whose layers cannot be changed; prune it before scripting")
 
 
 def _is_broken(tensor: torch.Tensor, buffer: bool) -> bool:
