@@ -125,6 +125,8 @@ def prune(
     statistics anew, "reconstruct" refits each layer that lost inputs to what the dense layer gave, by least squares.
     Raises what the steps raise.
     """
+    if repair not in get_args(Repair):
+        raise UnknownName("repair", repair, get_args(Repair))
     earlier = model if isinstance(model, Pruned) else None
     net: Any = earlier.model if earlier else model
     with torch.random.fork_rng(devices=[]):
@@ -149,8 +151,6 @@ def mend(graph: Graph, pruned: Pruned, inputs: Sequence[Example], repair: Repair
         recalibrate(pruned.model, inputs)
     elif repair == "reconstruct":
         reconstruct(graph, pruned.plan, pruned.model, inputs)
-    elif repair not in get_args(Repair):
-        raise UnknownName("repair", repair, get_args(Repair))
 
 
 def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
