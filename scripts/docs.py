@@ -19,7 +19,7 @@ BEGIN, END = "<!-- figures: written by scripts/docs.py -->", "<!-- end of figure
 
 
 def first_line(cls):
-    return cls.__doc__.strip().splitlines()[0]
+    return cls.__doc__.strip().splitlines()[0].replace("|", "\\|")
 
 
 def methods_page():
