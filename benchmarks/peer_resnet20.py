@@ -12,6 +12,7 @@ import copy
 import json
 import os
 import statistics
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def main():
         print(rows[-1], flush=True)
     after = [r["accuracy"] for r in rows]
     spread = statistics.stdev(after) if len(after) > 1 else float("nan")
-    name = f"torch-pruning {tp.__version__}"
+    name = f"torch-pruning {version('torch-pruning')}"  # its own __version__ is one behind
     print(f"{name} on {options.model}: {statistics.mean(after):.4f} ± {spread:.4f} after one epoch")
     out = Path(__file__).parent / "results" / f"peer_{options.model}.json"
     out.parent.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ class Shaped(nn.Module):
     def __init__(self, between, width=6):
         super().__init__()
         self.conv, self.linear, self.between, self.width = nn.Conv2d(1, width, 3), nn.Linear(216, 4), between, width
+        self.slope = nn.Parameter(torch.rand(width))
 
     def forward(self, x):
         return self.linear(self.between(self, F.relu(self.conv(x))))
@@ -38,6 +39,7 @@ FOLLOWED = {
     "out_channels": (lambda net, x: x.view(2, net.conv.out_channels, 36).flatten(1), ()),
     "permuted": (lambda net, x: x.permute(0, 2, 3, 1).flatten(1), ()),
     "in place": (lambda net, x: x.relu_().mul_(2).flatten(1), ()),
+    "without the tag of element-wise ops": (lambda net, x: F.hardswish(F.prelu(x, net.slope), True).flatten(1), ()),
     "shape": (lambda net, x: x.view(x.shape[0], x.shape[1] * 36), ()),
     "shape unpacked": (lambda net, x: (lambda b, c, h, w: x.view(b, c * h * w))(*x.shape), ()),
     "size(dim)": (lambda net, x: x.view(x.size(0), x.size(1) * 36), ()),
