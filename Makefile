@@ -41,7 +41,7 @@ check: $(VENV)/.check  ## lint, types, floors, docs
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_floors.py tests/test_docs.py
 
-bench: $(VENV)/.bench  ## figures of the README and docs (needs SECATEUR_DATA; about an hour)
+bench: $(VENV)/.bench  ## the peer's row of the README (needs SECATEUR_DATA; ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peer_resnet20.py
 
 docs: $(VENV)/.check  ## the methods table, the demo report and its screenshot

@@ -57,12 +57,32 @@ def test_sizes_that_follow_a_cut(case):
     assert pruned.model.linear.in_features == 3 * 36
 
 
+HALVED = {
+    "swapped": lambda net, x: torch.cat(x.chunk(2, 1)[::-1], 1).flatten(1),
+    "gated": lambda net, x: (lambda a, b: torch.cat([a * b.sigmoid(), b], 1))(*x.chunk(2, 1)).flatten(1),
+    "more chunks than there are": lambda net, x: torch.cat(x.chunk(4, 1)[::-1], 1).flatten(1),
+}
+
+
+@pytest.mark.parametrize("case", HALVED)
+def test_equal_chunks_lose_the_same(case):
+    model = fill(Shaped(HALVED[case]))
+    g = secateur.trace(model, images(2, 1, 8, 8))
+    pieces = 3 if "more" in case else 2
+    assert [(x.name, x.size) for x in g.groups] == [("conv", 6 // pieces)]
+    plan = secateur.Plan.keeping(g, {"conv": [1]})
+    pruned = secateur.cut(g, plan)
+    assert pruned.model.conv.out_channels == pieces
+    assert difference(run(zeroed(g, plan), g.example), run(pruned.model, g.example)) < 1e-9
+
+
 FROZEN = {
     "an attribute times a number": (lambda net, x: x.view(2, net.width * 36), "cannot be undone"),
     "a plain number": (lambda net, x: x.view(2, 216), "plain number 216"),
     "half of an attribute": (lambda net, x: x.view(2, net.width // 2, 2 * 36).flatten(1), "split into axes"),
     "an unknown op": (lambda net, x: x.cumsum(1).flatten(1), "there is no rule for aten.cumsum"),
     "a softmax": (lambda net, x: x.softmax(1).flatten(1), "softmax sums over it"),
+    "a split": (lambda net, x: torch.cat(x.split(3, 1), 1).flatten(1), "stated or unequal sizes"),
     "a slice": (lambda net, x: torch.cat([x[:, :3], x[:, 3:]], 1).flatten(1), "sliced by plain numbers"),
     "a mean": (lambda net, x: (x - x.mean(1, keepdim=True)).flatten(1), "reduces over it"),
     "a constant": (lambda net, x: (x * torch.ones(6, 1, 1)).flatten(1), "combined with a tensor of fixed width"),

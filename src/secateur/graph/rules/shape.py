@@ -207,3 +207,19 @@ def constant(tracer: Tracer, call: Call) -> None:
     """A new tensor of stated size: nothing in it can be cut."""
     for output in call.outputs:
         tracer.set(output, tuple(frozen_axis(n) for n in output.shape))
+
+
+@rule("aten.split")
+def split(tracer: Tracer, call: Call) -> None:
+    """Pieces of one axis. `chunk` into equal pieces goes on so if all lose the same; stated sizes could not follow."""
+    x, d = call.args[0], call.arg(2, "dim", 0) % call.args[0].dim()
+    axes = list(tracer.axes(x))
+    axis, sizes = axes[d], [piece.shape[d] for piece in call.outputs]
+    if is_live(axis) and (tracer.call[0] != "chunk" or len(set(sizes)) > 1):
+        tracer.freeze(axis, "split into stated or unequal sizes")
+    elif is_live(axis):
+        rows = axis.reshape(len(sizes), -1)
+        tracer.unify(rows[:-1].reshape(-1), rows[1:].reshape(-1))
+    for piece, start in zip(call.outputs, np.cumsum([0, *sizes[:-1]]), strict=True):
+        axes[d] = axis[start : start + piece.shape[d]]
+        tracer.set(piece, tuple(axes))
