@@ -2,7 +2,7 @@
 
     SECATEUR_DATA=/path/to/data python recipes/cifar10_half.py [resnet20 resnet56] [--seeds 0 1 2] [--workers 2]
 
-About two and a half minutes a run and core for ResNet-20, eight for ResNet-56.
+About two and a half minutes a run and core for ResNet-20, twelve for ResNet-56 (both cores busy).
 
 One epoch of SGD, one-cycle to lr 0.02, batch 128, crop and flip. Rows differ in the method, in what is pruned ("inner":
 the convolutions inside the blocks; "all": the trunk and its padded shortcuts too), and in what repairs the cut before
