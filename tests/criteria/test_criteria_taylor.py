@@ -225,4 +225,8 @@ class Functional(nn.Module):
 @pytest.mark.parametrize("criterion", ["taylor", "bn-scale"])
 def test_a_norm_that_is_called_as_a_function(criterion):
     g = secateur.trace(fill(Functional()), images(4, 1, 8, 8))
-    secateur.score(g, criterion, batches=[(images(4, 1, 8, 8), torch.arange(4) % 2)])
+    found = secateur.score(g, criterion, batches=[(images(4, 1, 8, 8), torch.arange(4) % 2)])["conv"]
+    if criterion == "bn-scale":
+        assert torch.equal(found, g.model.norm.weight.detach().double().abs())
+    assert found.shape == (5,)
+    assert (found > 0).all()
