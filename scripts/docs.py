@@ -72,7 +72,7 @@ def figures():
         "before any fine-tuning and after one epoch (SGD, one-cycle to 0.02, batch 128, crop and flip). *Inner*: the",
         "convolutions inside the blocks; *all*: trunk and padded shortcuts too. 2 CPU cores, torch 2.13.",
         "Ours: `python recipes/cifar10_half.py`; the peer: `make bench`, fine-tuned by the same loop.",
-        "At equal fractions we are not above the peer after an epoch: `per_macs` makes the difference, and it was tuned",
+        "At equal fractions we are not above the peer after an epoch: `per_macs` makes the difference, and was tuned",
         "(docs/log.md says on what). Rows of the recipe that are not here were not run.",
         "",
         "| network | how | MACs kept | at the cut | after one epoch | n |",
