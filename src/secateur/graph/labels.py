@@ -2,7 +2,8 @@
 
 Label 0 is never cut: batch, space, time, constants and whatever else no pruning may touch. All other labels are born
 on the axes of parameters and buffers and flow through the forward. Rules only ever say "these labels are the same"
-(`unify`) and "these must stay" (`freeze`); classes are found once, at the end.
+(`unify`), "these must stay" (`freeze`) and "this axis is seen as several" (`product`); `solve.py` finds the classes
+once, at the end.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 Axis = NDArray[np.int64]  # (n,) one label per index
 FROZEN = 0
@@ -37,30 +36,44 @@ class Freeze:
     path: str
 
 
+@dataclass(frozen=True, eq=False)
+class Product:
+    """One axis seen as several, such as heads x head_dim: index (i, j) lives if i and j do.
+
+    What is left must again be such a box, so that only one of the parts can be cut; `solve` chooses which.
+    """
+
+    whole: Axis  # (n,) in the order of the parts
+    parts: tuple[Axis, ...]
+    path: str
+
+
 class Labels:
     """The ledger that rules write to."""
 
     def __init__(self) -> None:
-        self._count = 1
-        self._left: list[Axis] = []
-        self._right: list[Axis] = []
+        self.count = 1
+        self.pairs: list[tuple[Axis, Axis]] = []
         self.freezes: list[Freeze] = []
+        self.products: list[Product] = []
 
     def fresh(self, n: int) -> Axis:
         """`n` labels never used before."""
-        self._count += n
-        return np.arange(self._count - n, self._count, dtype=np.int64)
+        self.count += n
+        return np.arange(self.count - n, self.count, dtype=np.int64)
 
     def unify(self, a: Axis, b: Axis, path: str) -> Axis:
         """Say that two axes of equal length carry the same indices; returns the one to carry on."""
         if a is b:
             return a
         assert a.shape == b.shape, (a.shape, b.shape)
+        if a.all() and b.all():
+            self.pairs.append((a, b))
+            return a
         a_live, b_live = a > 0, b > 0
         both = a_live & b_live
         if both.any():
-            self._left.append(a[both])
-            self._right.append(b[both])
+            self.pairs.append((a[both], b[both]))
         lone = a_live ^ b_live
         if lone.any():
             # Where one side is fixed the other must be; the model's inputs and constants are the usual fixed side.
@@ -73,15 +86,6 @@ class Labels:
         if labels.size:
             self.freezes.append(Freeze(labels, reason, path))
 
-    def classes(self) -> tuple[Axis, dict[int, Freeze]]:
-        """Solve: class of every label, (count,), and the first freeze that names each frozen class."""
-        left = np.concatenate(self._left) if self._left else frozen_axis(0)
-        right = np.concatenate(self._right) if self._right else frozen_axis(0)
-        links = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(self._count, self._count))
-        _, classes = connected_components(links, directed=False)
-        classes = classes.astype(np.int64)
-        frozen: dict[int, Freeze] = {}
-        for freeze in self.freezes:
-            for c in np.unique(classes[freeze.labels]):
-                frozen.setdefault(int(c), freeze)
-        return classes, frozen
+    def product(self, whole: Axis, parts: tuple[Axis, ...], path: str) -> None:
+        """Say that an axis is seen as several, the last running fastest."""
+        self.products.append(Product(whole, parts, path))

@@ -1,8 +1,9 @@
 """Python ints that remember where they came from, so that a cut can rewrite the attribute behind a shape.
 
-While a model is traced, every int attribute of its modules is a `Traced` int; sizes read from tensors are, too. An
-int that arrives at a view, a pad or `groups=` then says: attribute `shortcut.before`, or axis 1 of that tensor, or an
-expression of both. A plain int says nothing, and the axis it decides is frozen.
+While a model is traced, every int that its modules hold (as an attribute, in a tuple, in a config object) is a
+`Traced` int; sizes read from tensors are, too. An int that arrives at a view, a pad or `groups=` then says: attribute
+`shortcut.before`, or axis 1 of that tensor, or an expression of both. A plain int says nothing, and the axis it
+decides is frozen.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from .labels import Axis
@@ -20,10 +23,15 @@ from .labels import Axis
 
 @dataclass(frozen=True)
 class Attribute:
-    """An int attribute of a module of the model."""
+    """An int that a module of the model holds."""
 
-    path: str
-    name: str
+    path: str  # of the module
+    name: str  # of its attribute; of an object it holds: "config.num_heads"
+    position: int | None = None  # in a tuple or list
+
+    def __str__(self) -> str:
+        at = "" if self.position is None else f"[{self.position}]"
+        return f"{self.path}.{self.name}{at}".lstrip(".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,19 @@ _OPS: dict[str, Callable[..., Any]] = {
 }
 
 
+class Watch:
+    """What is told when a traced int is compared, or leaves the integers, where it can no longer be followed."""
+
+    def equal(self, a: Source, b: Source) -> None:
+        """The forward asked whether two ints are equal, and they are."""
+
+    def escaped(self, source: Source) -> None:
+        """The forward made a float of an int."""
+
+
+_watch: list[Watch] = []
+
+
 class Traced(int):
     """An int with a source; arithmetic carries the source along."""
 
@@ -69,6 +90,26 @@ class Traced(int):
     def __reduce__(self) -> Any:
         return int, (int(self),)  # a copy made by the model's own forward forgets the source, and so is frozen
 
+    def __neg__(self) -> Traced:
+        return Traced(-int(self), Apply("neg", (self.source,)))
+
+    def __eq__(self, other: object) -> bool:
+        same = int(self) == other
+        if same and isinstance(other, Traced) and _watch:
+            _watch[-1].equal(self.source, other.source)
+        return same
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(int(self))
+
+    def __float__(self) -> float:
+        if _watch:
+            _watch[-1].escaped(self.source)
+        return float(int(self))
+
 
 def source_of(value: int) -> Source:
     """Where an int came from; a plain int is its own source."""
@@ -77,6 +118,8 @@ def source_of(value: int) -> Source:
 
 def _binary(op: str, reverse: bool) -> Callable[[Traced, Any], Any]:
     def method(self: Traced, other: Any) -> Any:
+        if isinstance(other, float):
+            return getattr(float(self), f"__{'r' if reverse else ''}{op}__")(other)
         if isinstance(other, bool) or not isinstance(other, int):
             return getattr(int, f"__{'r' if reverse else ''}{op}__")(self, other)
         a, b = (other, self) if reverse else (self, other)
@@ -85,9 +128,19 @@ def _binary(op: str, reverse: bool) -> Callable[[Traced, Any], Any]:
     return method
 
 
+def _escaping(op: str) -> Callable[..., Any]:
+    def method(self: Traced, *others: Any) -> Any:
+        float(self)
+        return getattr(int, op)(int(self), *others)
+
+    return method
+
+
 for _op in ("add", "sub", "mul", "floordiv", "mod"):
     setattr(Traced, f"__{_op}__", _binary(_op, reverse=False))
     setattr(Traced, f"__r{_op}__", _binary(_op, reverse=True))
+for _op in ("__truediv__", "__rtruediv__", "__pow__", "__rpow__", "__divmod__", "__lshift__", "__rshift__"):
+    setattr(Traced, _op, _escaping(_op))
 
 
 def attributes_in(source: Source) -> set[Attribute]:
@@ -99,9 +152,13 @@ def attributes_in(source: Source) -> set[Attribute]:
     return set()
 
 
-def has_size(source: Source) -> bool:
-    """Whether an expression reads a tensor's size, and so adapts by itself."""
-    return isinstance(source, Size) or (isinstance(source, Apply) and any(has_size(a) for a in source.args))
+def axes_in(source: Source) -> list[Axis]:
+    """The tensor axes whose length an expression reads."""
+    if isinstance(source, Size):
+        return [source.axis]
+    if isinstance(source, Apply):
+        return [axis for a in source.args for axis in axes_in(a)]
+    return []
 
 
 def evaluate(source: Source, attributes: dict[Attribute, int], kept: Callable[[Axis], int]) -> int:
@@ -111,24 +168,70 @@ def evaluate(source: Source, attributes: dict[Attribute, int], kept: Callable[[A
     if isinstance(source, Size):
         return kept(source.axis)
     if isinstance(source, Apply):
-        return int(_OPS[source.op](*(evaluate(a, attributes, kept) for a in source.args)))
+        try:
+            return int(_OPS[source.op](*(evaluate(a, attributes, kept) for a in source.args)))
+        except ZeroDivisionError:
+            return -1
     return source
 
 
-@contextmanager
-def traced_attributes(model: nn.Module) -> Iterator[dict[Attribute, int]]:
-    """Swap the int attributes of every module for traced ones, and put the very same objects back after."""
-    undo: list[tuple[nn.Module, str, int]] = []
-    values: dict[Attribute, int] = {}
+def _is_settings(value: Any) -> bool:
+    """Whether an attribute of a module is an object of settings, such as a config."""
+    foreign = (nn.Module, torch.Tensor, torch.device, torch.dtype, type, ModuleType)
+    return hasattr(value, "__dict__") and not isinstance(value, foreign) and not callable(value)
+
+
+def holders(model: nn.Module) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(module path, prefix of names, attributes) of each module and of each settings object that a module holds."""
+    seen: set[int] = set()
     for path, module in model.named_modules():
+        yield path, "", vars(module)
         for name, value in list(vars(module).items()):
-            if type(value) is int and not name.startswith("_"):
-                undo.append((module, name, value))
-                values[Attribute(path, name)] = value
-                module.__dict__[name] = Traced(value, Attribute(path, name))
+            if not name.startswith("_") and id(value) not in seen and _is_settings(value):
+                seen.add(id(value))
+                yield path, f"{name}.", vars(value)
+
+
+@contextmanager
+def traced_attributes(model: nn.Module, watch: Watch) -> Iterator[dict[Attribute, int]]:
+    """Swap the ints that modules hold for traced ones, and put the very same objects back after."""
+    undo: list[tuple[dict[str, Any], str, Any, Any]] = []
+    values: dict[Attribute, int] = {}
+
+    def traced(value: Any, attribute: Attribute) -> Any:
+        if type(value) is int:
+            values[attribute] = value
+            return Traced(value, attribute)
+        if type(value) in (tuple, list) and value and all(type(v) is int for v in value):
+            each = [traced(v, Attribute(attribute.path, attribute.name, i)) for i, v in enumerate(value)]
+            return type(value)(each)
+        return value
+
+    for path, prefix, held in holders(model):
+        for name, value in list(held.items()):
+            swapped = traced(value, Attribute(path, prefix + name))
+            if swapped is not value:
+                undo.append((held, name, value, swapped))
+                held[name] = swapped
+    _watch.append(watch)
     try:
         yield values
     finally:
-        for module, name, value in undo:
-            if isinstance(module.__dict__.get(name), Traced):
-                module.__dict__[name] = value
+        _watch.pop()
+        for held, name, value, swapped in undo:
+            if held.get(name) is swapped or isinstance(held.get(name), Traced):
+                held[name] = value
+
+
+def assign(model: nn.Module, values: dict[Attribute, int]) -> None:
+    """Write ints back to where they came from."""
+    found = {(path, prefix): held for path, prefix, held in holders(model)}
+    for attribute, value in values.items():
+        owner, dot, name = attribute.name.rpartition(".")
+        held = found[attribute.path, owner + dot]
+        if attribute.position is None:
+            held[name] = value
+        else:
+            items = list(held[name])
+            items[attribute.position] = value
+            held[name] = type(held[name])(items)

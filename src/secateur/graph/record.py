@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from .labels import Axis, Freeze
 from .provenance import Attribute, Source
 
-OUT, IN, AFFINE = 1, 2, 4  # what an axis of a parameter does; bits, since a shared parameter may do several
+# What an axis does; bits, since one may do several.
+OUT, IN, AFFINE = 1, 2, 4  # of a parameter: written, read, scaled element by element
+HEAD = 8  # products of activations are taken for each of its indices alone
+EQUAL = 16  # the same number of these goes in each group of a grouped layer
+STREAM = 32  # added up over several layers
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,20 @@ class Contraction:
     labels: Axis  # of that axis
     weight: str | None = None  # the parameter on the other side, if it is one
     geometry: Geometry | None = None  # of a plain convolution
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One op that sums, averages or ranks along axes, the n-th in order of execution.
+
+    Where such an axis is cut, the reference is the same op over the kept indices.
+    """
+
+    op: str
+    path: str
+    inputs: tuple[tuple[Axis, ...] | None, ...]  # labels of each axis of each positional argument that is a tensor
+    outputs: tuple[tuple[Axis, ...], ...]
+    groups: Axis | None = None  # of a group norm
 
 
 @dataclass(frozen=True)
@@ -89,8 +107,9 @@ class Trace:
     classes: NDArray[np.int64]  # (labels,) class of each label
     frozen: dict[int, Freeze]  # class -> why it must stay
     tensors: dict[str, tuple[Axis, ...]]  # parameter or buffer name -> labels of each of its axes
-    roles: NDArray[np.int8]  # (labels,) OR of OUT, IN, AFFINE
+    roles: NDArray[np.int8]  # (labels,) OR of the bits above
     contractions: tuple[Contraction, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
     terms: tuple[Term, ...] = ()
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -16,7 +18,7 @@ from ..errors import TraceError
 from .example import Example, as_call, map_tensors, tensors
 from .provenance import Size, Traced, traced_attributes
 from .record import Trace
-from .rules import Call, lookup
+from .rules import FUNCTIONS, STATES_SIZES, Call, lookup
 from .tracer import Tracer
 
 
@@ -29,9 +31,17 @@ class _Authored(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if func in TRANSPARENT:
+            with self:
+                return TRANSPARENT[func](*args, **kwargs)
         outer = self.tracer.call
-        self.tracer.call = (getattr(func, "__name__", str(func)), args, kwargs)
+        self.tracer.call = (name, args, kwargs)
         try:
+            if name in FUNCTIONS:
+                return FUNCTIONS[name](self.tracer, *args, **kwargs)
+            if name not in STATES_SIZES:
+                _pin(self.tracer, name, (args, kwargs))
             result = func(*args, **kwargs)
         finally:
             self.tracer.call = outer
@@ -46,7 +56,29 @@ class _Authored(TorchFunctionMode):
         return result if dim is None else Traced(result, Size(axes[dim]))
 
 
+def _pin(tracer: Tracer, name: str, tree: Any) -> None:
+    """Ints given to a function that no rule reads them from must stay as they are."""
+    if isinstance(tree, Traced):
+        tracer.pin(tree, f"an argument of {name}")
+    elif isinstance(tree, (tuple, list, dict)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            _pin(tracer, name, value)
+
+
+def _transparent(function: Any) -> Any:
+    """A function of torch, written in Python, whose inner calls a function mode sees too."""
+    unseen = dict.fromkeys(("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"), _never)
+    seen = FunctionType(function.__code__, function.__globals__ | unseen, function.__name__, function.__defaults__)
+    seen.__kwdefaults__ = function.__kwdefaults__
+    return seen
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
 _SHAPE: Any = vars(torch._C.TensorBase)["shape"]
+TRANSPARENT: dict[Any, Any] = {f: _transparent(f) for f in (F.multi_head_attention_forward,)}
 
 
 class _Ops(TorchDispatchMode):
@@ -133,7 +165,7 @@ def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tr
     args, kwargs = map_tensors(args, fake.from_tensor), map_tensors(kwargs, fake.from_tensor)
     with ExitStack() as stack:
         stack.enter_context(undisturbed(model))
-        attributes = stack.enter_context(traced_attributes(model))
+        attributes = stack.enter_context(traced_attributes(model, tracer))
         stack.enter_context(_module_paths(model, tracer))
         for mode in (torch.no_grad(), fake, _Ops(tracer), _Authored(tracer)):
             stack.enter_context(mode)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
-from .provenance import Attribute, Traced, has_size, source_of
-from .record import IN, Contraction, Geometry, Need, Norm, Term, Trace, Writer
-
-# Functions whose author states sizes; everything else that ends in a view works its sizes out from its inputs.
-STATES_SIZES = {"view", "reshape", "unflatten", "expand", "resize", "repeat", "tile", "broadcast_to"}
+from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
+from .record import IN, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Writer
+from .settle import settle
 
 
-class Tracer:
+class Tracer(Watch):
     """Collects labels and records while a model runs on fake tensors."""
 
     def __init__(self) -> None:
@@ -31,7 +30,9 @@ class Tracer:
         self._readers: dict[int, list[str]] = {}  # tensor id -> ops that read it
         self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
+        self._pinned: dict[Attribute, str] = {}
         self.contractions: list[Contraction] = []
+        self.reductions: list[Reduction] = []
         self.terms: list[Term] = []
         self.needs: list[Need] = []
         self._writers: list[tuple[int, dict[str, Any]]] = []
@@ -79,6 +80,10 @@ class Tracer:
         self.labels.freeze(axis, reason, self.path)
         return axis
 
+    def product(self, whole: Axis, parts: tuple[Axis, ...]) -> None:
+        """An axis is seen as several, the last running fastest."""
+        self.labels.product(whole, parts, self.path)
+
     def contract(
         self, op: str, x: Tensor, argument: int, axis: int, w_axis: Axis, w: Tensor, geometry: Geometry | None = None
     ) -> None:
@@ -90,8 +95,19 @@ class Tracer:
         if self.is_static(w):
             self.mark(w_axis, IN)
 
+    def reduce(
+        self, call: tuple[str, tuple[Any, ...], list[Tensor]], over: Iterable[Axis], groups: Axis | None = None
+    ) -> None:
+        """An op, given as (name, arguments, outputs), sums, averages or ranks over axes; its outputs have labels."""
+        op, args, outputs = call
+        if not any(is_live(axis) for axis in over):
+            self.reductions.append(Reduction(op, self.path, (), ()))
+            return
+        inputs = tuple(self.axes(a) if isinstance(a, Tensor) else None for a in args)
+        self.reductions.append(Reduction(op, self.path, inputs, tuple(self.axes(t) for t in outputs), groups))
+
     def mark(self, axis: Axis, role: int) -> None:
-        """What an axis of a parameter does."""
+        """What an axis does."""
         self._marks.append((axis, role))
 
     def term(self, kind: str, coefficient: int, *axes: Axis) -> None:
@@ -104,7 +120,7 @@ class Tracer:
         """A layer that creates an axis, `written` as the weight has it."""
         name = self.names.get(id(self._base(weight)))
         own = self.tensors[name] if name is not None else ()
-        position = next((i for i, axis in enumerate(own) if np.array_equal(axis, written)), 0)
+        position = next((i for i, axis in enumerate(own) if axis is written or np.array_equal(axis, written)), 0)
         bias_name = None if bias is None else self.names.get(id(bias))
         facts |= {"path": self.path, "kind": kind, "weight": name, "weight_axis": position, "bias": bias_name}
         self._writers.append((id(output), facts))
@@ -118,6 +134,7 @@ class Tracer:
         """A transposed view of a parameter is that parameter."""
         return weight if id(weight) in self.names or weight._base is None else weight._base
 
+    # --- ints --------------------------------------------------------------------------------------------------
     def stated(self, position: int, name: str = "") -> Any:
         """The argument as the author wrote it, in the outermost call."""
         _, args, kwargs = self.call
@@ -127,12 +144,33 @@ class Tracer:
 
     def require(self, value: Any, axis: Axis, use: str) -> None:
         """A Python int must follow the number of kept indices of an axis; one that cannot freezes the axis."""
-        if not is_live(axis):
-            return
         if isinstance(value, Traced):
-            self.needs.append(Need(source_of(value), axis, self.path, use))
-        else:
+            source = source_of(value)
+            if is_live(axis) or attributes_in(source) or any(is_live(a) for a in axes_in(source)):
+                self.needs.append(Need(source, axis, self.path, use))
+        elif is_live(axis):
             self.freeze(axis, f"{use} is the plain number {value}, which no attribute of a module holds")
+
+    def pin(self, value: Any, use: str) -> None:
+        """A number that must stay as it is, and so must the axes that it counts."""
+        if isinstance(value, Traced):
+            self._pin(value.source, use)
+
+    def _pin(self, source: Source, use: str) -> None:
+        for axis in axes_in(source):
+            self.freeze(axis, f"its length is {use}")
+        for attribute in attributes_in(source):
+            self._pinned.setdefault(attribute, use)
+
+    def escaped(self, source: Source) -> None:
+        """The forward made a float of an int."""
+        self._pin(source, "computed with as a fraction")
+
+    def equal(self, a: Source, b: Source) -> None:
+        """The forward asked whether a size is what a module says, and it is; so it must stay."""
+        for size, other in ((a, b), (b, a)):
+            if isinstance(size, Size) and not isinstance(other, (Size, int)):
+                self.needs.append(Need(other, size.axis, self.path, "a comparison"))
 
     # --- the end -----------------------------------------------------------------------------------------------
     def finish(self, outputs: list[Tensor], attributes: dict[Attribute, int]) -> Trace:
@@ -141,41 +179,24 @@ class Tracer:
         for tensor in outputs:
             for axis in self.axes(tensor):
                 self.freeze(axis, "reaches the model's output")
-        self._settle_needs(attributes)
-        classes, frozen = self.labels.classes()
-        roles = np.zeros(classes.size, dtype=np.int8)
+        roles = np.zeros(self.labels.count, dtype=np.int8)
         for axis, role in self._marks:
             roles[axis] |= role
         roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them
+        classes, frozen = settle(self.labels, self.needs, self._pinned, attributes, roles)
         return Trace(
             classes=classes,
             frozen=frozen,
             tensors=self.tensors,
             roles=roles,
             contractions=tuple(self.contractions),
+            reductions=tuple(self.reductions),
             terms=tuple(self.terms),
-            needs=tuple(n for n in self.needs if is_live(n.axis)),
+            needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),
             attributes=attributes,
             unused=tuple(n for n in self.tensors if n not in self._read),
         )
-
-    def _settle_needs(self, attributes: dict[Attribute, int]) -> None:
-        """Keep only needs this version can honour: one attribute as it is, or sizes alone."""
-        first: dict[Attribute, Need] = {}
-        for need in self.needs:
-            source = need.source
-            self.path = need.path
-            if isinstance(source, Attribute):
-                other = first.setdefault(source, need)
-                if other.axis.size != need.axis.size or attributes[source] != need.axis.size:
-                    self.freeze(need.axis, f"{source.path}.{source.name} decides two different widths")
-                    self.freeze(other.axis, f"{source.path}.{source.name} decides two different widths")
-                elif other is not need:
-                    self.unify(other.axis, need.axis)
-            elif not has_size(source):
-                self.freeze(need.axis, f"{need.use} is computed from module attributes in a way that cannot be undone")
-        self.path = ""
 
     def _settle_writers(self) -> list[Writer]:
         writers = []

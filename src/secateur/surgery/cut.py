@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SurgeryError
 from ..graph.labels import Axis
-from ..graph.provenance import Attribute, evaluate
+from ..graph.provenance import Attribute, assign, evaluate
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 
@@ -73,9 +73,7 @@ def apply(model: nn.Module, edits: Edits) -> None:
             for key, tensor in slots.items():
                 if tensor is not None and id(tensor) in fresh:
                     slots[key] = fresh[id(tensor)]
-    modules = dict(model.named_modules())
-    for attribute, value in edits.attributes.items():
-        setattr(modules[attribute.path], attribute.name, value)
+    assign(model, edits.attributes)
     for module in model.modules():
         restate(module)
 
@@ -109,4 +107,8 @@ def _stated(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.modules.batchnorm._NormBase):
         held = weight if isinstance(weight, Tensor) else module.running_mean
         return {} if held is None else {"num_features": held.shape[0]}
+    if isinstance(module, nn.Embedding):
+        return {"num_embeddings": module.weight.shape[0], "embedding_dim": module.weight.shape[1]}
+    if isinstance(module, nn.GroupNorm) and isinstance(weight, Tensor):
+        return {"num_channels": weight.shape[0]}
     return {}

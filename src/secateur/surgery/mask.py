@@ -1,39 +1,91 @@
 """Masked execution: run a model as if units were gone, without touching it.
 
-A unit is gone when nothing reads it. So every multiply-and-sum op sees zeros where removed units arrive. The ops are
-those of the trace, met in the same order; a forward that takes another path is refused.
+A unit is gone when nothing reads it. So every multiply-and-sum op sees zeros where removed units arrive, and every op
+that sums, averages or ranks along an axis runs over the indices that are kept. The ops are those of the trace, met in
+the same order; a forward that takes another path is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import VerificationError
 from ..graph.example import Example, call
-from ..graph.record import Contraction, Trace
-from ..graph.trace import undisturbed
+from ..graph.labels import Axis
+from ..graph.record import Contraction, Reduction, Trace
+from ..graph.rules import FUNCTIONS
+from ..graph.trace import TRANSPARENT, undisturbed
 
 Change = Callable[[Contraction, Tensor], Tensor]
-_PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm"}
+Reduce = Callable[[Reduction, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+_PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"}
+
+
+class _Whole(TorchFunctionMode):
+    """Functions that the trace saw whole are no place to look inside."""
+
+    def __init__(self, ops: AtContractions) -> None:
+        super().__init__()
+        self.ops = ops
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in TRANSPARENT:
+            with self:
+                return TRANSPARENT[func](*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") not in FUNCTIONS:
+            return func(*args, **(kwargs or {}))
+        with self.ops.paused():
+            return func(*args, **(kwargs or {}))
 
 
 class AtContractions(TorchDispatchMode):
-    """At each multiply-and-sum op `before(contraction, x)` on what it reads, `after(contraction, y)` on the result."""
+    """At each multiply-and-sum op `before(contraction, x)` on what it reads, `after(contraction, y)` on the result.
 
-    def __init__(self, trace: Trace, before: Change, after: Change | None = None) -> None:
+    `reduce(reduction, op, args, kwargs)` runs each op that the trace holds as a reduction.
+    """
+
+    def __init__(self, trace: Trace, before: Change, after: Change | None = None, reduce: Reduce | None = None) -> None:
         super().__init__()
-        self._contractions = trace.contractions
-        self._before, self._after = before, after
-        self.met = 0
+        self._contractions, self._reductions = trace.contractions, trace.reductions
+        self._packets = {r.op for r in trace.reductions} if reduce else set()
+        self._before, self._after, self._reduce = before, after, reduce
+        self._functions = _Whole(self)
+        self._paused = False
+        self.met = self.reduced = 0
+
+    def __enter__(self) -> Any:
+        self._functions.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._functions.__exit__(*error)
+
+    @contextmanager
+    def paused(self) -> Any:
+        """Let ops run as they are."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(func).rpartition(".")[0] not in _PACKETS or self._unmasked(func, args):
-            return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        name = str(func)
+        if self._paused:
+            return func(*args, **kwargs)
+        if name in self._packets and self._reduce is not None:
+            return self._reduce(self._next(name), func, args, kwargs)
+        if name.rpartition(".")[0] not in _PACKETS or self._unmasked(name, args):
+            return func(*args, **kwargs)
         if self.met == len(self._contractions):
             raise VerificationError(f"the forward ran {func} once more than when it was traced")
         contraction = self._contractions[self.met]
@@ -46,15 +98,22 @@ class AtContractions(TorchDispatchMode):
             )
         args = list(args)
         args[contraction.argument] = self._before(contraction, x)
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         return result if self._after is None else self._after(contraction, result)
 
-    def _unmasked(self, func: Any, args: Any) -> bool:
-        """A depthwise convolution sums over nothing, and a grouped transposed one is frozen: neither is a record."""
-        if not str(func).startswith("aten.convolution"):
+    def _next(self, name: str) -> Reduction:
+        """The record of the reduction that runs now; those of other ops are skipped by none."""
+        if self.reduced == len(self._reductions) or self._reductions[self.reduced].op != name:
+            raise VerificationError(f"the forward took another path than when it was traced: it ran {name} out of turn")
+        self.reduced += 1
+        return self._reductions[self.reduced - 1]
+
+    def _unmasked(self, name: str, args: Any) -> bool:
+        """A depthwise convolution sums over nothing, so it is no record."""
+        if not name.startswith("aten.convolution"):
             return False
         weight, transposed, groups = args[1], args[6], args[8]
-        return groups > 1 and (transposed or weight.shape[1] == 1)
+        return bool(groups > 1 and not transposed and weight.shape[1] == 1)
 
 
 def along(x: Tensor, axis: int, values: Tensor) -> Tensor:
@@ -62,6 +121,45 @@ def along(x: Tensor, axis: int, values: Tensor) -> Tensor:
     shape = [1] * x.dim()
     shape[axis] = -1
     return values.reshape(shape)
+
+
+def _select(x: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
+    """Only the kept indices of each axis; an axis along which `x` is one index broadcast passes."""
+    for d, axis in enumerate(axes):
+        keep = alive[torch.from_numpy(axis)]
+        if not keep.all() and x.shape[d] == axis.size:
+            x = x.index_select(d, keep.nonzero().flatten().to(x.device))
+    return x
+
+
+def _spread(y: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
+    """Zeros where indices are gone."""
+    for d, axis in enumerate(axes):
+        keep = alive[torch.from_numpy(axis)]
+        if not keep.all():
+            shape = (*y.shape[:d], axis.size, *y.shape[d + 1 :])
+            y = y.new_zeros(shape).index_copy(d, keep.nonzero().flatten().to(y.device), y)
+    return y
+
+
+def _over_kept(
+    alive: Tensor, reduction: Reduction, op: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The same op on the kept indices alone."""
+    held = [axes for axes in (*reduction.inputs, *reduction.outputs) if axes is not None]
+    if all(bool(alive[torch.from_numpy(axis)].all()) for axes in held for axis in axes):
+        return op(*args, **kwargs)
+    cut = [a if axes is None else _select(a, axes, alive) for a, axes in zip(args, reduction.inputs, strict=True)]
+    if "layer_norm" in reduction.op or "rms_norm" in reduction.op:
+        cut[1] = list(cut[0].shape[cut[0].dim() - len(cut[1]) :])
+    if "group_norm" in reduction.op:
+        cut[4] = cut[0].shape[1]
+        if reduction.groups is not None:
+            cut[6] = int(alive[torch.from_numpy(reduction.groups)].sum())
+    made = op(*cut, **kwargs)
+    each = (made,) if isinstance(made, Tensor) else made
+    spread = [_spread(y, axes, alive) for y, axes in zip(each, reduction.outputs, strict=True)]
+    return spread[0] if isinstance(made, Tensor) else tuple(spread)
 
 
 @torch.no_grad()
@@ -75,7 +173,10 @@ def masked_forward(model: nn.Module, trace: Trace, example: Example, alive: Tens
         # `where`, not a product: 0 * inf would be NaN, and a removed channel may hold anything.
         return torch.where(along(x, contraction.axis, keep).to(x.device), x, torch.zeros((), dtype=x.dtype))
 
-    with undisturbed(model), AtContractions(trace, before, after) as ops:
+    def reduce(reduction: Reduction, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _over_kept(alive, reduction, op, args, kwargs) if reduction.inputs else op(*args, **kwargs)
+
+    with undisturbed(model), AtContractions(trace, before, after, reduce) as ops:
         output = call(model, example)
     if ops.met != len(trace.contractions):
         missed = trace.contractions[ops.met]

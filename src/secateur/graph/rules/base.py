@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis
+from ..record import STREAM
 from ..tracer import Tracer
 
 
@@ -32,9 +33,20 @@ class Call:
         """Such as `aten.add.Tensor`."""
         return str(self.op)
 
+    @property
+    def record(self) -> tuple[str, tuple[Any, ...], list[Tensor]]:
+        """Name, arguments and outputs, as `Tracer.reduce` takes them."""
+        return self.name, self.args, self.outputs
+
 
 Rule = Callable[[Tracer, Call], None]
 RULES: dict[str, Rule] = {}
+
+# Functions seen whole, before they fall apart into ops: rule(tracer, *args, **kwargs) -> result.
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+# Functions whose ints a rule reads; an int that arrives at any other function must stay as it is.
+STATES_SIZES = {"size", "__get__"}
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
@@ -45,6 +57,18 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
             assert op not in RULES, op
             RULES[op] = function
         return function
+
+    return enter
+
+
+def function(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a rule for functions as authors call them (`lstm`)."""
+
+    def enter(whole: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            assert name not in FUNCTIONS, name
+            FUNCTIONS[name] = whole
+        return whole
 
     return enter
 
@@ -60,6 +84,7 @@ def lookup(op: Any) -> Rule:
 
 def pointwise(tracer: Tracer, call: Call) -> None:
     """Element-wise ops: axes are aligned from the right, and indices that meet are the same."""
+    adds = call.name.startswith("aten.add") and not any(tracer.is_static(t) for t in call.inputs)
     for output in call.outputs:
         axes: dict[int, Axis] = {}
         for tensor in call.inputs:
@@ -69,14 +94,21 @@ def pointwise(tracer: Tracer, call: Call) -> None:
                 elif i not in axes:
                     axes[i] = axis
                 elif axis.size > 1:  # an axis of one index can never be cut, so it binds nothing
+                    if adds and axis is not axes[i]:
+                        tracer.mark(axis, STREAM)
                     axes[i] = tracer.unify(axes[i], axis)
         tracer.set(output, tuple(axes[i] if i in axes else frozen_axis(n) for i, n in enumerate(output.shape)))
 
 
 def unknown(tracer: Tracer, call: Call) -> None:
     """No rule: every axis that touches the op must stay."""
+    freeze_all(tracer, call, f"there is no rule for {call.name}")
+
+
+def freeze_all(tracer: Tracer, call: Call, reason: str) -> None:
+    """Every axis of every input must stay."""
     for tensor in call.inputs:
         for axis in tracer.axes(tensor):
-            tracer.freeze(axis, f"there is no rule for {call.name}")
+            tracer.freeze(axis, reason)
     for tensor in call.outputs:
         tracer.set(tensor, tuple(frozen_axis(n) for n in tensor.shape))

@@ -1,20 +1,54 @@
-"""Ops that hide several products inside: counted, and frozen, for nothing inside them can be followed here."""
+"""Functions that hide several products inside, seen whole: attention, recurrent layers, grouped matrix products."""
 
 from __future__ import annotations
 
 from math import prod
 
-from ..labels import frozen_axis
+from torch import Tensor
+
+from ..record import HEAD
 from ..tracer import Tracer
-from .base import Call, rule
+from .base import Call, freeze_all, function, rule
 
 
-def _freeze(tracer: Tracer, call: Call, reason: str) -> None:
-    for tensor in call.inputs:
-        for axis in tracer.axes(tensor):
-            tracer.freeze(axis, reason)
-    for tensor in call.outputs:
-        tracer.set(tensor, tuple(frozen_axis(n) for n in tensor.shape))
+@function("scaled_dot_product_attention")
+def attention(
+    tracer: Tracer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """(..., H, L, D), (..., H, S, D), (..., H, S, V) -> (..., H, L, V); heads meet, of queries perhaps many times."""
+    output = query.new_empty((*map(int, query.shape[:-1]), int(value.shape[-1])))
+    q, k, v = (list(tracer.axes(t)) for t in (query, key, value))
+    for axis in (*q[-1:], *k[-1:]):
+        tracer.freeze(axis, "attention sums over it and scales by its length")
+    for axis in (*k[-2:-1], *v[-2:-1]):
+        tracer.freeze(axis, "attention weighs its indices against each other")
+    lead = q[:-2]
+    for own in (k[:-2], v[:-2]):
+        for i, axis in enumerate(own):
+            times = lead[i].size // axis.size
+            lead[i] = tracer.unify(lead[i], axis.repeat(times)) if axis.size > 1 or times == 1 else lead[i]
+    if lead:
+        tracer.mark(lead[-1], HEAD)
+    axes = (*lead, q[-2], v[-1])
+    if attn_mask is not None:
+        for axis, other in zip(reversed((*lead, q[-2], k[-2])), reversed(tracer.axes(attn_mask)), strict=False):
+            if axis.size == other.size and axis.size > 1:
+                tracer.unify(axis, other)
+    inputs = [t for t in (query, key, value, attn_mask) if t is not None]
+    tracer.saw("scaled_dot_product_attention", inputs, [output])
+    tracer.set(output, axes)
+    pairs = prod(map(int, query.shape[:-3])) * int(key.shape[-2])
+    for width in (q[-1], v[-1]):
+        tracer.term("matmul", pairs, *lead[-1:], q[-2], width)
+    return output
 
 
 @rule(
@@ -23,17 +57,17 @@ def _freeze(tracer: Tracer, call: Call, reason: str) -> None:
     "aten._scaled_dot_product_efficient_attention",
     "aten._scaled_dot_product_cudnn_attention",
 )
-def attention(tracer: Tracer, call: Call) -> None:
-    """(..., L, D), (..., S, D), (..., S, V): L * S * D products for the weights, L * S * V for their use."""
+def hidden_attention(tracer: Tracer, call: Call) -> None:
+    """Attention that was called from inside another function: counted, and frozen."""
     query, key, value = call.args[:3]
     pairs = prod(query.shape[:-1]) * key.shape[-2]
     tracer.term("matmul", pairs * (query.shape[-1] + value.shape[-1]))
-    _freeze(tracer, call, "a fused attention reads it")
+    freeze_all(tracer, call, "a fused attention reads it")
 
 
 @rule("aten.mkldnn_rnn_layer")
-def recurrent(tracer: Tracer, call: Call) -> None:
+def hidden_recurrent(tracer: Tracer, call: Call) -> None:
     """(T, B, I) with (gates * H, I) and (gates * H, H): every step multiplies with both."""
     x, weights = call.args[0], [t for t in call.args[1:3] if t.dim() == 2]
     tracer.term("linear", prod(x.shape[:-1]) * sum(w.numel() for w in weights))
-    _freeze(tracer, call, "a fused recurrent layer reads it")
+    freeze_all(tracer, call, "a fused recurrent layer reads it")

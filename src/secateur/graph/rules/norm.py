@@ -1,13 +1,15 @@
-"""Normalisations. Batch norm treats every channel alone; the others reduce over channels."""
+"""Normalisations. Batch norm treats every channel alone; the others reduce over channels, of those that are kept."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ..labels import is_live
-from ..record import AFFINE
+from ..labels import frozen_axis, is_live
+from ..record import AFFINE, EQUAL
 from ..tracer import Tracer
-from .base import Call, rule
+from .base import STATES_SIZES, Call, rule
+
+STATES_SIZES |= {"layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm"}
 
 
 @rule(
@@ -17,7 +19,7 @@ from .base import Call, rule
     "aten.cudnn_batch_norm",
 )
 def batch_norm(tracer: Tracer, call: Call) -> None:
-    """(B, C, ...): scale, shift, mean and variance follow the channel."""
+    """(B, C, ...): scale, shift, mean and variance follow the channel; statistics of this batch are a reduction."""
     x, output = call.args[0], call.outputs[0]
     axes = list(tracer.axes(x))
     for tensor in call.args[1:5]:
@@ -27,34 +29,69 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
             axes[1] = tracer.unify(axes[1], own)
     tracer.norm(x, *(t if isinstance(t, Tensor) else None for t in call.args[1:4]))
     tracer.set(output, tuple(axes))
+    for statistic in call.outputs[1:]:
+        if statistic.dim() == 1 and statistic.shape[0] == axes[1].size:
+            tracer.set(statistic, (axes[1],))
+    tracer.reduce(call.record, (axes[0], *axes[2:]))
 
 
-@rule("aten.native_layer_norm")
+@rule("aten.native_layer_norm", "aten._fused_rms_norm")
 def layer_norm(tracer: Tracer, call: Call) -> None:
-    """Mean and variance over the last axes: cutting them changes the statistics, so they stay."""
-    _reduce(tracer, call, call.args[0].dim() - len(call.args[1]), "a layer norm takes its mean over it")
+    """Mean and variance over the last axes, of the indices that are kept."""
+    x = call.args[0]
+    axes = list(tracer.axes(x))
+    first = len(axes) - len(call.args[1])
+    named = tracer.call[0] in ("layer_norm", "rms_norm")
+    stated = tracer.stated(1, "normalized_shape") if named else call.args[1]
+    for d in range(first, len(axes)):
+        tracer.require(stated[d - first], axes[d], "normalized_shape")
+        for tensor in call.args[2:4]:
+            if isinstance(tensor, Tensor):
+                own = tracer.axes(tensor)[d - first]
+                tracer.mark(own, AFFINE)
+                axes[d] = tracer.unify(axes[d], own)
+    tracer.set(call.outputs[0], tuple(axes))
+    for statistic in call.outputs[1:]:  # they keep an axis of one index where they were taken
+        tracer.set(statistic, tuple(a if a.size == n else frozen_axis(n) for a, n in zip(axes, statistic.shape)))  # noqa: B905
+    tracer.reduce(call.record, axes[first:])
 
 
 @rule("aten.native_group_norm")
 def group_norm(tracer: Tracer, call: Call) -> None:
-    """Mean and variance over groups of channels: cutting them changes the statistics, so they stay."""
-    _reduce(tracer, call, 1, "a group norm takes its mean over it")
-
-
-def _reduce(tracer: Tracer, call: Call, start: int, reason: str) -> None:
-    x = call.args[0]
-    for axis in tracer.axes(x)[start:]:
-        tracer.freeze(axis, reason)
-    for tensor in call.inputs[1:]:
-        for axis in tracer.axes(tensor):
-            tracer.freeze(axis, reason)
-    tracer.set(call.outputs[0], tracer.axes(x))
+    """Mean and variance over groups of channels, of those that are kept; groups stay equal, or go whole."""
+    x, groups = call.args[0], int(call.args[6])
+    axes = list(tracer.axes(x))
+    for tensor in call.args[1:3]:
+        if isinstance(tensor, Tensor):
+            own = tracer.axes(tensor)[0]
+            tracer.mark(own, AFFINE)
+            axes[1] = tracer.unify(axes[1], own)
+    tracer.set(call.outputs[0], tuple(axes))
+    blocks = None
+    if is_live(axes[1]):
+        blocks, parts = tracer.labels.fresh(groups), tracer.labels.fresh(axes[1].size // groups)
+        tracer.product(axes[1], (blocks, parts))
+        tracer.mark(parts, EQUAL)
+        tracer.require(tracer.stated(1, "num_groups"), blocks, "num_groups")
+    for axis in axes[2:]:
+        if is_live(axis):
+            tracer.freeze(axis, "a group norm takes its mean over it")
+    tracer.reduce(call.record, axes[1:], blocks)
 
 
 @rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax")
 def softmax(tracer: Tracer, call: Call) -> None:
-    """A sum over one axis, which therefore stays."""
-    x, axis = call.args[0], call.args[1]
-    if is_live(tracer.axes(x)[axis]):
-        tracer.freeze(tracer.axes(x)[axis], "a softmax sums over it")
-    tracer.set(call.outputs[0], tracer.axes(x))
+    """A sum over one axis, of the indices that are kept."""
+    axes = tracer.axes(call.args[0])
+    tracer.set(call.outputs[0], axes)
+    tracer.reduce(call.record, [axes[call.args[1]]] if axes else [])
+
+
+@rule("aten._weight_norm_interface")
+def weight_norm(tracer: Tracer, call: Call) -> None:
+    """v / |v| * g, the norm over all axes but one."""
+    v, g, dim = call.args[0], call.args[1], call.arg(2, "dim", 0)
+    axes = list(tracer.axes(v))
+    axes[dim] = tracer.unify(axes[dim], tracer.axes(g)[dim])
+    tracer.set(call.outputs[0], tuple(axes))
+    tracer.reduce(call.record, [a for d, a in enumerate(axes) if d != dim])

@@ -1,0 +1,92 @@
+"""Classes of labels: what lives or dies together, once all equalities, products and freezes are known.
+
+Of an axis seen as several (heads x head_dim) one part is cut and the others stay whole. Where a freeze leaves only one
+part free there is no choice; else whole heads go before slices of every head, and where there are no heads the longer
+part goes.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from .labels import Axis, Freeze, Labels, Product
+
+
+class Solver:
+    """Joins labels into classes, deciding for each product which part is cut."""
+
+    def __init__(self, labels: Labels, preference: NDArray[np.int8]) -> None:
+        self._labels, self._preference = labels, preference
+        self.classes: Axis = np.arange(labels.count, dtype=np.int64)
+        self._joined, self._frozen = 0, 0
+        self._fixed: NDArray[np.bool_] = np.zeros(labels.count, dtype=bool)  # by class
+
+    def solve(self) -> tuple[Axis, dict[int, Freeze]]:
+        """Class of every label, (count,), and the first freeze that names each frozen class."""
+        left = list(self._labels.products)
+        while left:
+            self._join()
+            free = [(p, self._free(p)) for p in left]
+            forced = [(p, parts) for p, parts in free if len(parts) <= 1]
+            for p, parts in forced or free:
+                self._choose(p, parts)
+            left = [p for p, parts in free if len(parts) > 1] if forced else []
+        self._join()
+        frozen: dict[int, Freeze] = {}
+        for freeze in self._labels.freezes:
+            for c in np.unique(self.classes[freeze.labels]).tolist():
+                frozen.setdefault(c, freeze)
+        return self.classes, frozen
+
+    def _join(self) -> None:
+        """Bring classes up to date with the ledger."""
+        pairs = self._labels.pairs
+        if len(pairs) > self._joined:
+            count = int(self.classes.max()) + 1
+            left, right = (np.concatenate([p[i] for p in pairs[self._joined :]]) for i in (0, 1))
+            left, right = self.classes[left], self.classes[right]
+            links = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(count, count))
+            _, joined = connected_components(links, directed=False)
+            self.classes = joined.astype(np.int64)[self.classes]
+            self._joined, self._frozen = len(pairs), 0
+            self._fixed = np.zeros(int(self.classes.max()) + 1, dtype=bool)
+            self._fixed[self.classes[0]] = True
+        for freeze in self._labels.freezes[self._frozen :]:
+            self._fixed[self.classes[freeze.labels]] = True
+        self._frozen = len(self._labels.freezes)
+
+    def _open(self, axis: Axis) -> NDArray[np.bool_]:
+        """Which indices of an axis could be cut."""
+        open_: NDArray[np.bool_] = (axis > 0) & ~self._fixed[self.classes[axis]]
+        return open_
+
+    def _free(self, product: Product) -> list[int]:
+        """The parts of a product that could be cut, the preferred one first."""
+        sizes = [p.size for p in product.parts]
+        whole = self._open(product.whole).reshape(sizes)
+        ranks = []
+        for j, part in enumerate(product.parts):
+            others = tuple(i for i in range(len(sizes)) if i != j)
+            if (self._open(part) & whole.all(axis=others)).any():
+                ranks.append((-int(self._preference[part].max()), -part.size, j))
+        return [j for *_, j in sorted(ranks)]
+
+    def _choose(self, product: Product, parts: list[int]) -> None:
+        """Cut the first of these parts, the others stay whole; without any the whole axis stays."""
+        sizes = [p.size for p in product.parts]
+        names = " x ".join(map(str, sizes))
+        for j, part in enumerate(product.parts):
+            if not parts or j != parts[0]:
+                self._labels.freeze(part, f"one side of {names}, of which only another can be cut", product.path)
+        if not parts:
+            self._labels.freeze(product.whole, f"seen as {names}, of which no side can be cut", product.path)
+            return
+        chosen = parts[0]
+        before, after = prod(sizes[:chosen]), prod(sizes[chosen + 1 :])
+        tiled = np.tile(product.parts[chosen].repeat(after), before)
+        self._labels.unify(product.whole, tiled, product.path)
