@@ -52,6 +52,15 @@ def map_tensors(tree: Any, f: Callable[[Tensor], Any]) -> Any:
 
 def tensors(tree: Any) -> list[Tensor]:
     """All tensors in a nest, in order; objects that are no container are searched attribute by attribute."""
+    return _search(tree, lambda node: False)
+
+
+def results(output: Any) -> list[Tensor]:
+    """The tensors that a model gives; a cache of keys and values is its own memory, which may shrink with it."""
+    return _search(output, lambda node: any(kind.__name__.endswith("Cache") for kind in type(node).__mro__))
+
+
+def _search(tree: Any, skip: Callable[[Any], bool]) -> list[Tensor]:
     found: list[Tensor] = []
     seen: set[int] = set()
 
@@ -63,7 +72,8 @@ def tensors(tree: Any) -> list[Tensor]:
                 search(value)
         elif hasattr(node, "__dict__") and not isinstance(node, (type, nn.Module)) and id(node) not in seen:
             seen.add(id(node))
-            search(vars(node))
+            if not skip(node):
+                search(vars(node))
 
     search(tree)
     return found

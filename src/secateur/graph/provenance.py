@@ -66,7 +66,7 @@ class Watch:
     def equal(self, a: Source, b: Source) -> None:
         """The forward asked whether two ints are equal, and they are."""
 
-    def escaped(self, source: Source) -> None:
+    def escaped(self, value: Traced) -> None:
         """The forward made a float of an int."""
 
 
@@ -107,7 +107,7 @@ class Traced(int):
 
     def __float__(self) -> float:
         if _watch:
-            _watch[-1].escaped(self.source)
+            _watch[-1].escaped(self)
         return float(int(self))
 
 

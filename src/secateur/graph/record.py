@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,6 +75,19 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """The axis that an attribute counts: the attribute is `kept(axis) * times // over`."""
+
+    axis: Axis
+    times: int = 1
+    over: int = 1
+
+    def value(self, kept: Callable[[Axis], int]) -> int:
+        """What the attribute must be when `kept(axis)` indices are left."""
+        return kept(self.axis) * self.times // self.over
+
+
+@dataclass(frozen=True)
 class Norm:
     """A batch norm: its parameters and buffers by name, where it has them."""
 
@@ -114,4 +128,5 @@ class Trace:
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()
     attributes: dict[Attribute, int] = field(default_factory=dict)
+    owners: dict[Attribute, Owner] = field(default_factory=dict)
     unused: tuple[str, ...] = ()  # parameters that the forward never read

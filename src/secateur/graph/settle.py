@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis, Freeze, Labels, is_live
 from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, evaluate
-from .record import EQUAL, HEAD, Need
+from .record import EQUAL, HEAD, Need, Owner
 from .solve import Solver
 
 TRIALS = 3  # random cuts on which every stated int must come out right
@@ -21,8 +21,8 @@ def settle(
     pinned: dict[Attribute, str],
     attributes: dict[Attribute, int],
     roles: NDArray[np.int8],
-) -> tuple[Axis, dict[int, Freeze]]:
-    """Classes of all labels and why some are frozen, such that after any cut each need holds."""
+) -> tuple[Axis, dict[int, Freeze], dict[Attribute, Owner]]:
+    """Classes of all labels, why some are frozen, and what each attribute counts: after any cut each need holds."""
     owners = _own(labels, needs, pinned, attributes)
     for need in needs:
         if isinstance(need.source, Size) and need.source.axis.size == need.axis.size:
@@ -33,7 +33,7 @@ def settle(
         classes, frozen = solver.solve()
         wrong = list(_wrong(needs, owners, attributes, classes, frozen))
         if not wrong:
-            return classes, frozen
+            return classes, frozen, owners
         for need in wrong:
             if id(need) in mended or not _mend(labels, need, owners):
                 _give_up(labels, need, owners)
@@ -42,27 +42,49 @@ def settle(
 
 def _own(
     labels: Labels, needs: list[Need], pinned: dict[Attribute, str], attributes: dict[Attribute, int]
-) -> dict[Attribute, Axis]:
+) -> dict[Attribute, Owner]:
     """The axis that each attribute counts; one attribute cannot count two widths."""
-    owners: dict[Attribute, Axis] = {}
-    for need in needs:
-        source = need.source
-        if not isinstance(source, Attribute):
-            continue
-        other = owners.setdefault(source, need.axis)
-        if other.size != need.axis.size or attributes[source] != need.axis.size:
-            for axis in (need.axis, other):
-                labels.freeze(axis, f"{source} decides two different widths", need.path)
-        elif source in pinned:
-            labels.freeze(need.axis, f"{source} decides it, and is {pinned[source]} besides", need.path)
+    owners: dict[Attribute, Owner] = {}
+    bare = [(n, n.source, Owner(n.axis)) for n in needs if isinstance(n.source, Attribute)]
+    own = {attribute for _, attribute, _ in bare}
+    scaled = [(n, *found) for n in needs if (found := _scaled(n)) is not None and found[0] not in own]
+    for need, attribute, owner in (*bare, *scaled):
+        other = owners.setdefault(attribute, owner)
+        if other.axis.size != need.axis.size or owner.value(len) != attributes[attribute]:
+            for axis in (need.axis, other.axis):
+                labels.freeze(axis, f"{attribute} decides two different widths", need.path)
+        elif attribute in pinned:
+            labels.freeze(need.axis, f"{attribute} decides it, and is {pinned[attribute]} besides", need.path)
         else:
-            labels.unify(other, need.axis, need.path)
+            labels.unify(other.axis, need.axis, need.path)
     return owners
+
+
+def _scaled(need: Need) -> tuple[Attribute, Owner] | None:
+    """The attribute behind `attribute * 4` or `attribute // 2`, and what it counts."""
+    source, times, over = need.source, 1, 1
+    while isinstance(source, Apply) and source.op in ("mul", "floordiv"):
+        left, right = source.args
+        if source.op == "mul" and _constant(left) is not None:
+            left, right = right, left
+        number = _constant(right)
+        if not number:
+            return None
+        times, over = (times, over * number) if source.op == "mul" else (times * number, over)
+        source = left
+    return (source, Owner(need.axis, times, over)) if isinstance(source, Attribute) and (times, over) != (1, 1) else None
+
+
+def _constant(source: Source) -> int | None:
+    """The value of an expression that no cut changes."""
+    if attributes_in(source) or any(is_live(a) for a in axes_in(source)):
+        return None
+    return evaluate(source, {}, len)
 
 
 def _wrong(
     needs: list[Need],
-    owners: dict[Attribute, Axis],
+    owners: dict[Attribute, Owner],
     attributes: dict[Attribute, int],
     classes: Axis,
     frozen: dict[int, Freeze],
@@ -82,27 +104,28 @@ def _wrong(
                 counts[id(axis)] = int(np.count_nonzero(alive[axis]))
             return counts[id(axis)]
 
-        values = attributes | {a: kept(axis) for a, axis in owners.items()}
+        values = attributes | {a: owner.value(kept) for a, owner in owners.items()}
         failed |= {id(n) for n in touched if evaluate(n.source, values, kept) != kept(n.axis)}
     yield from (n for n in touched if id(n) in failed)
 
 
-def _axes(source: Source, owners: dict[Attribute, Axis]) -> list[Axis]:
-    return [*axes_in(source), *(owners[a] for a in attributes_in(source) if a in owners)]
+def _axes(source: Source, owners: dict[Attribute, Owner]) -> list[Axis]:
+    return [*axes_in(source), *(owners[a].axis for a in attributes_in(source) if a in owners)]
 
 
-def _mend(labels: Labels, need: Need, owners: dict[Attribute, Axis]) -> bool:
+def _mend(labels: Labels, need: Need, owners: dict[Attribute, Owner]) -> bool:
     """`width // heads` stays a head's size if the width loses a head's share with each head."""
     source = need.source
     if not (isinstance(source, Apply) and source.op == "floordiv" and isinstance(source.args[0], Size)):
         return False
     width, heads = source.args[0].axis, source.args[1]
-    if not isinstance(heads, Attribute) or heads not in owners or width.size % owners[heads].size:
+    if not isinstance(heads, Attribute) or heads not in owners or width.size % owners[heads].axis.size:
         return False
-    labels.unify(width, owners[heads].repeat(width.size // owners[heads].size), need.path)
+    counted = owners[heads].axis
+    labels.unify(width, counted.repeat(width.size // counted.size), need.path)
     return True
 
 
-def _give_up(labels: Labels, need: Need, owners: dict[Attribute, Axis]) -> None:
+def _give_up(labels: Labels, need: Need, owners: dict[Attribute, Owner]) -> None:
     for axis in [need.axis, *_axes(need.source, owners)]:
         labels.freeze(axis, f"{need.use} is computed in a way that a cut cannot follow", need.path)

@@ -22,6 +22,7 @@ class Solver:
 
     def __init__(self, labels: Labels, preference: NDArray[np.int8]) -> None:
         self._labels, self._preference = labels, preference
+        self._rank = preference  # by class
         self.classes: Axis = np.arange(labels.count, dtype=np.int64)
         self._joined, self._frozen = 0, 0
         self._fixed: NDArray[np.bool_] = np.zeros(labels.count, dtype=bool)  # by class
@@ -56,6 +57,9 @@ class Solver:
             self._joined, self._frozen = len(pairs), 0
             self._fixed = np.zeros(int(self.classes.max()) + 1, dtype=bool)
             self._fixed[self.classes[0]] = True
+            self._rank = np.zeros(self._fixed.size, dtype=np.int8)
+            marked = np.flatnonzero(self._preference)
+            np.maximum.at(self._rank, self.classes[marked], self._preference[marked])
         for freeze in self._labels.freezes[self._frozen :]:
             self._fixed[self.classes[freeze.labels]] = True
         self._frozen = len(self._labels.freezes)
@@ -73,7 +77,7 @@ class Solver:
         for j, part in enumerate(product.parts):
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
-                ranks.append((-int(self._preference[part].max()), -part.size, j))
+                ranks.append((-int(self._rank[self.classes[part]].max()), -part.size, j))
         return [j for *_, j in sorted(ranks)]
 
     def _choose(self, product: Product, parts: list[int]) -> None:

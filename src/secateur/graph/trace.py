@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import TraceError
-from .example import Example, as_call, map_tensors, tensors
+from .example import Example, as_call, map_tensors, results, tensors
 from .provenance import Size, Traced, traced_attributes
 from .record import Trace
 from .rules import FUNCTIONS, STATES_SIZES, Call, lookup
@@ -176,7 +176,7 @@ def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tr
                 f"the forward decides by the values in a tensor ({error}) at module {tracer.path or 'the model'!r}; "
                 "trace needs a forward whose path depends on shapes alone"
             ) from error
-        outputs = tensors(output)
+        outputs = results(output)
         if not outputs:
             raise TraceError(f"the model returned no tensor but a {type(output).__name__}")
         return tracer.finish(outputs, attributes)

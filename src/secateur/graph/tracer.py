@@ -30,6 +30,7 @@ class Tracer(Watch):
         self._readers: dict[int, list[str]] = {}  # tensor id -> ops that read it
         self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
+        self._chosen: dict[int, str] = {}  # tensor id -> the parameter that it is a choice from
         self._pinned: dict[Attribute, str] = {}
         self.contractions: list[Contraction] = []
         self.reductions: list[Reduction] = []
@@ -69,6 +70,12 @@ class Tracer(Watch):
     def is_static(self, tensor: Tensor) -> bool:
         """Whether the tensor is a parameter, or computed from parameters alone."""
         return id(tensor) in self._static
+
+    def chosen(self, tensor: Tensor, parameter: Tensor) -> None:
+        """The tensor is a choice from a parameter, by numbers that may come from activations."""
+        self._static.add(id(tensor))
+        if id(parameter) in self.names:
+            self._chosen[id(tensor)] = self.names[id(parameter)]
 
     # --- what rules say ----------------------------------------------------------------------------------------
     def unify(self, a: Axis, b: Axis) -> Axis:
@@ -118,7 +125,8 @@ class Tracer(Watch):
         self, output: Tensor, kind: str, weight: Tensor, written: Axis, bias: Tensor | None, **facts: Any
     ) -> None:
         """A layer that creates an axis, `written` as the weight has it."""
-        name = self.names.get(id(self._base(weight)))
+        base = self._base(weight)
+        name = self.names.get(id(base)) or self._chosen.get(id(base))
         own = self.tensors[name] if name is not None else ()
         position = next((i for i, axis in enumerate(own) if axis is written or np.array_equal(axis, written)), 0)
         bias_name = None if bias is None else self.names.get(id(bias))
@@ -132,7 +140,8 @@ class Tracer(Watch):
 
     def _base(self, weight: Tensor) -> Tensor:
         """A transposed view of a parameter is that parameter."""
-        return weight if id(weight) in self.names or weight._base is None else weight._base
+        known = id(weight) in self.names or id(weight) in self._chosen
+        return weight if known or weight._base is None else weight._base
 
     # --- ints --------------------------------------------------------------------------------------------------
     def stated(self, position: int, name: str = "") -> Any:
@@ -152,19 +161,20 @@ class Tracer(Watch):
             self.freeze(axis, f"{use} is the plain number {value}, which no attribute of a module holds")
 
     def pin(self, value: Any, use: str) -> None:
-        """A number that must stay as it is, and so must the axes that it counts."""
-        if isinstance(value, Traced):
-            self._pin(value.source, use)
+        """A number that must stay as it is."""
+        if not isinstance(value, Traced):
+            return
+        if isinstance(value.source, Attribute):
+            self._pinned.setdefault(value.source, use)
+        elif any(is_live(a) for a in axes_in(value.source)) or attributes_in(value.source):
+            if value >= 0:
+                self.needs.append(Need(value.source, frozen_axis(int(value)), self.path, f"a number that is {use}"))
+            for axis in axes_in(value.source) if value < 0 else ():
+                self.freeze(axis, f"its length is {use}")
 
-    def _pin(self, source: Source, use: str) -> None:
-        for axis in axes_in(source):
-            self.freeze(axis, f"its length is {use}")
-        for attribute in attributes_in(source):
-            self._pinned.setdefault(attribute, use)
-
-    def escaped(self, source: Source) -> None:
+    def escaped(self, value: Any) -> None:
         """The forward made a float of an int."""
-        self._pin(source, "computed with as a fraction")
+        self.pin(value, "computed with as a fraction")
 
     def equal(self, a: Source, b: Source) -> None:
         """The forward asked whether a size is what a module says, and it is; so it must stay."""
@@ -183,7 +193,7 @@ class Tracer(Watch):
         for axis, role in self._marks:
             roles[axis] |= role
         roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them
-        classes, frozen = settle(self.labels, self.needs, self._pinned, attributes, roles)
+        classes, frozen, owners = settle(self.labels, self.needs, self._pinned, attributes, roles)
         return Trace(
             classes=classes,
             frozen=frozen,
@@ -195,6 +205,7 @@ class Tracer(Watch):
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),
             attributes=attributes,
+            owners=owners,
             unused=tuple(n for n in self.tensors if n not in self._read),
         )
 

@@ -46,11 +46,8 @@ def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
         return int(alive[axis].sum())
 
     values = dict(graph.trace.attributes)
-    changed = {
-        need.source: kept(need.axis)
-        for need in graph.trace.needs
-        if isinstance(need.source, Attribute) and kept(need.axis) != need.axis.size
-    }
+    owners = graph.trace.owners
+    changed = {a: owner.value(kept) for a, owner in owners.items() if owner.value(kept) != values[a]}
     values.update(changed)
     for need in graph.trace.needs:
         if evaluate(need.source, values, kept) != kept(need.axis):

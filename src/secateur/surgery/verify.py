@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..graph.example import call, map_tensors, tensors
+from ..graph.example import call, map_tensors, results
 from ..graph.record import Contraction
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
@@ -68,10 +68,10 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
             return y
         return y + along(y, 1, shift[contraction.weight])
 
-    masked = [tensors(masked_forward(original, graph.trace, x, alive, after)) for x in inputs]
+    masked = [results(masked_forward(original, graph.trace, x, alive, after)) for x in inputs]
     try:
         with undisturbed(small):
-            got = [tensors(call(small, x)) for x in inputs]
+            got = [results(call(small, x)) for x in inputs]
     except Exception as raised:  # whatever the user's forward raises on a wrong cut
         raise VerificationError(f"the cut model does not run ({raised}); nothing was changed") from raised
     error = _relative(masked, got)

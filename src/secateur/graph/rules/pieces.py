@@ -166,6 +166,8 @@ def index(tracer: Tracer, call: Call) -> None:
     place = read[0] if read == list(range(read[0], read[-1] + 1)) else 0
     made = [frozen_axis(n) for n in call.outputs[0].shape[place : place + width]]
     tracer.set(call.outputs[0], (*passed[:place], *made, *passed[place:]))
+    if tracer.is_static(x) and x.dim() > 2:  # the weights of the experts that tokens were sent to
+        tracer.chosen(call.outputs[0], x)
     return None
 
 

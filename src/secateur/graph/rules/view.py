@@ -9,7 +9,7 @@ import numpy as np
 
 from ..labels import Axis, frozen_axis, is_live
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, rule
+from .base import STATES_SIZES, Call, freeze_all, rule
 
 _STATED = {"view", "reshape", "expand", "broadcast_to", "unflatten"}
 STATES_SIZES |= _STATED | {"view_as", "expand_as", "flatten"}
@@ -233,3 +233,13 @@ def roll(tracer: Tracer, call: Call) -> None:
                 tracer.freeze(axis[:-shift] if backwards else axis, "rolled by a number that cannot follow")
         axes[d] = np.roll(axis, int(shift))
     tracer.set(call.outputs[0], tuple(axes))
+
+
+@rule("aten.as_strided", "aten.as_strided_")
+def strided(tracer: Tracer, call: Call) -> None:
+    """Pooling to a single pixel only restates strides; anything else sees memory in an order that labels do not know."""
+    x, output = call.args[0], call.outputs[0]
+    if tracer.call[0] in ("adaptive_avg_pool2d", "mean") and x.shape == output.shape:
+        tracer.set(output, tracer.axes(x))
+    else:
+        freeze_all(tracer, call, "its memory is seen in another order")
