@@ -46,6 +46,18 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """One function that hides products inside, the n-th in order, and what it reads.
+
+    That is (place among its arguments, axis, labels).
+    """
+
+    name: str
+    path: str
+    reads: tuple[tuple[tuple[int, ...], int, Axis], ...]
+
+
+@dataclass(frozen=True)
 class Geometry:
     """How a convolution without groups walks over space; one number for each spatial axis."""
 
@@ -103,7 +115,8 @@ class Writer:
 
     path: str
     kind: str  # "conv" or "linear"
-    weight: str | None  # None: computed from parameters, not one itself
+    weight: str | None  # None: computed from several parameters
+    computed: bool  # from that parameter, which is then not the weight itself
     weight_axis: int  # the axis of the weight that is written
     bias: str | None
     axis: Axis
@@ -124,6 +137,7 @@ class Trace:
     roles: NDArray[np.int8]  # (labels,) OR of the bits above
     contractions: tuple[Contraction, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    wholes: tuple[Whole, ...] = ()
     terms: tuple[Term, ...] = ()
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()

@@ -34,10 +34,10 @@ def settle(
         wrong = list(_wrong(needs, owners, attributes, classes, frozen))
         if not wrong:
             return classes, frozen, owners
-        for need in wrong:
-            if id(need) in mended or not _mend(labels, need, owners):
-                _give_up(labels, need, owners)
-            mended.add(id(need))
+        before = len(mended)
+        mended |= {id(need) for need in wrong if id(need) not in mended and _mend(labels, need, owners)}
+        for need in wrong if len(mended) == before else ():
+            _give_up(labels, need, owners)
 
 
 def _own(
@@ -72,7 +72,8 @@ def _scaled(need: Need) -> tuple[Attribute, Owner] | None:
             return None
         times, over = (times, over * number) if source.op == "mul" else (times * number, over)
         source = left
-    return (source, Owner(need.axis, times, over)) if isinstance(source, Attribute) and (times, over) != (1, 1) else None
+    found = isinstance(source, Attribute) and source is not need.source
+    return (source, Owner(need.axis, times, over)) if found else None
 
 
 def _constant(source: Source) -> int | None:

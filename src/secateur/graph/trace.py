@@ -78,7 +78,7 @@ def _never(*_: Any) -> bool:
 
 
 _SHAPE: Any = vars(torch._C.TensorBase)["shape"]
-TRANSPARENT: dict[Any, Any] = {f: _transparent(f) for f in (F.multi_head_attention_forward,)}
+TRANSPARENT: dict[Any, Any] = {f: _transparent(f) for f in (F.multi_head_attention_forward, F.normalize)}
 
 
 class _Ops(TorchDispatchMode):
@@ -158,10 +158,11 @@ def read(model: nn.Module, example: Example) -> Trace:
 
 def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state: dict[str, Tensor] = {n: fake.from_tensor(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    state: dict[str, Tensor] = {}
     tracer = Tracer()
-    for name, tensor in state.items():
-        tracer.adopt(tensor, name)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        state[name] = fake.from_tensor(tensor)
+        tracer.adopt(state[name], name, tensor)
     args, kwargs = map_tensors(args, fake.from_tensor), map_tensors(kwargs, fake.from_tensor)
     with ExitStack() as stack:
         stack.enter_context(undisturbed(model))

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
-from .record import IN, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Writer
+from .record import IN, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .settle import settle
+
+KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a list of weights, which a cut renews
 
 
 class Tracer(Watch):
@@ -30,21 +32,30 @@ class Tracer(Watch):
         self._readers: dict[int, list[str]] = {}  # tensor id -> ops that read it
         self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
+        self._outside: dict[int, str] = {}  # parameters as the model itself holds them -> name
         self._chosen: dict[int, str] = {}  # tensor id -> the parameter that it is a choice from
         self._pinned: dict[Attribute, str] = {}
         self.contractions: list[Contraction] = []
         self.reductions: list[Reduction] = []
+        self.wholes: list[Whole] = []
         self.terms: list[Term] = []
         self.needs: list[Need] = []
         self._writers: list[tuple[int, dict[str, Any]]] = []
 
     # --- tensors -----------------------------------------------------------------------------------------------
-    def adopt(self, tensor: Tensor, name: str) -> None:
-        """Enter a parameter or buffer: every index of every axis gets a label of its own."""
+    def adopt(self, tensor: Tensor, name: str, original: Tensor | None = None) -> None:
+        """Enter a parameter or buffer: every index of every axis gets a label of its own.
+
+        Where the model holds the original in a list of its own, that is the same parameter.
+        """
         self.tensors[name] = tuple(self.labels.fresh(n) for n in tensor.shape)
         self.names[id(tensor)] = name
         self._static.add(id(tensor))
         self.set(tensor, self.tensors[name])
+        if original is not None:
+            self._axes[id(original)] = self.tensors[name]
+            self._static.add(id(original))
+            self._outside[id(original)] = name
 
     def axes(self, tensor: Tensor) -> tuple[Axis, ...]:
         """The labels of each axis; a tensor never seen (an input, a constant) has none to cut."""
@@ -63,6 +74,11 @@ class Tracer(Watch):
             self._readers.setdefault(id(tensor), []).append(op)
             if id(tensor) in self.names:
                 self._read.add(self.names[id(tensor)])
+            elif id(tensor) in self._outside:
+                self._read.add(self._outside[id(tensor)])
+                if op not in KEEPS_WEIGHTS:
+                    for axis in self.axes(tensor):
+                        self.freeze(axis, "held outside of the parameters of a module, where a cut cannot reach it")
         if inputs and all(id(t) in self._static for t in inputs):
             self._static.update(id(t) for t in outputs)
             self._alive.extend(outputs)
@@ -113,6 +129,10 @@ class Tracer(Watch):
         inputs = tuple(self.axes(a) if isinstance(a, Tensor) else None for a in args)
         self.reductions.append(Reduction(op, self.path, inputs, tuple(self.axes(t) for t in outputs), groups))
 
+    def whole(self, name: str, reads: Iterable[tuple[tuple[int, ...], int, Axis]] = ()) -> None:
+        """A function that hides products inside reads these axes of its arguments."""
+        self.wholes.append(Whole(name, self.path, tuple(reads)))
+
     def mark(self, axis: Axis, role: int) -> None:
         """What an axis does."""
         self._marks.append((axis, role))
@@ -126,11 +146,16 @@ class Tracer(Watch):
     ) -> None:
         """A layer that creates an axis, `written` as the weight has it."""
         base = self._base(weight)
-        name = self.names.get(id(base)) or self._chosen.get(id(base))
+        name = self.names.get(id(base)) or self._outside.get(id(base)) or self._chosen.get(id(base))
+        computed = name is None
+        if computed:
+            held = [n for n, axes in self.tensors.items() if len(axes) > 1 and any(a is written for a in axes)]
+            name = held[0] if held else None
         own = self.tensors[name] if name is not None else ()
         position = next((i for i, axis in enumerate(own) if axis is written or np.array_equal(axis, written)), 0)
-        bias_name = None if bias is None else self.names.get(id(bias))
+        bias_name = None if bias is None else self.names.get(id(bias)) or self._outside.get(id(bias))
         facts |= {"path": self.path, "kind": kind, "weight": name, "weight_axis": position, "bias": bias_name}
+        facts["computed"] = computed
         self._writers.append((id(output), facts))
 
     def norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None) -> None:
@@ -201,6 +226,7 @@ class Tracer(Watch):
             roles=roles,
             contractions=tuple(self.contractions),
             reductions=tuple(self.reductions),
+            wholes=tuple(self.wholes),
             terms=tuple(self.terms),
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),

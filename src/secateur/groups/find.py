@@ -117,10 +117,13 @@ def _split(
 def _assemble(
     trace: Trace, families: list[NDArray[np.int64]], members: list[list[Member]], sources: list[list[Source]]
 ) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
+    read = set(trace.classes[np.flatnonzero(trace.roles & IN)].tolist())
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: dict[str, int] = {}
     for family, held, written in zip(families, members, sources, strict=True):
+        if not held:  # computed from inputs or constants alone
+            continue
         name = written[0].writer.path if written else held[0].tensor.rpartition(".")[0]
         name = name or held[0].tensor
         taken[name] = taken.get(name, 0) + 1
@@ -128,7 +131,7 @@ def _assemble(
         why = trace.frozen.get(int(family[0]))
         if why is not None:
             frozen.append(Frozen(name, family.size, why.reason, why.path))
-        elif not any(m.reads for m in held):
+        elif not (int(family[0]) in read or any(m.reads for m in held)):
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
             groups.append(Group(name, int(family.size), tuple(held), tuple(written), family))

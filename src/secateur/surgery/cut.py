@@ -88,6 +88,8 @@ def _sliced(tensor: Tensor, axes: dict[int, NDArray[np.int64]]) -> Tensor:
 
 def restate(module: nn.Module) -> None:
     """Bring the sizes that torch's own layers state about themselves in line with their tensors."""
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
     for attribute, value in _stated(module).items():
         if getattr(module, attribute) != value:
             setattr(module, attribute, value)

@@ -30,6 +30,8 @@ def _reader(graph: Graph, weight: str) -> Writer:
         raise SurgeryError(
             f"{weight} is used {len(found)} times; what it saw of removed units cannot be folded into one bias"
         )
+    if found[0].computed:
+        raise SurgeryError(f"{weight} is not used as it is but computed with first; folding into it is not supported")
     if found[0].groups != 1:
         raise SurgeryError(f"{weight} belongs to a grouped convolution; folding into it is not supported")
     if found[0].transposed:

@@ -25,6 +25,7 @@ from ..graph.trace import TRANSPARENT, undisturbed
 
 Change = Callable[[Contraction, Tensor], Tensor]
 Reduce = Callable[[Reduction, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Zero = Callable[[Axis, int, Tensor], Tensor]
 _PACKETS = {"aten.convolution", "aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"}
 
 
@@ -39,10 +40,11 @@ class _Whole(TorchFunctionMode):
         if func in TRANSPARENT:
             with self:
                 return TRANSPARENT[func](*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") not in FUNCTIONS:
+        name = getattr(func, "__name__", "")
+        if name not in FUNCTIONS:
             return func(*args, **(kwargs or {}))
         with self.ops.paused():
-            return func(*args, **(kwargs or {}))
+            return func(*self.ops.read(name, args), **(kwargs or {}))
 
 
 class AtContractions(TorchDispatchMode):
@@ -51,8 +53,16 @@ class AtContractions(TorchDispatchMode):
     `reduce(reduction, op, args, kwargs)` runs each op that the trace holds as a reduction.
     """
 
-    def __init__(self, trace: Trace, before: Change, after: Change | None = None, reduce: Reduce | None = None) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        before: Change,
+        after: Change | None = None,
+        reduce: Reduce | None = None,
+        zero: Zero | None = None,
+    ) -> None:
         super().__init__()
+        self._wholes, self._zero, self._called = trace.wholes, zero, 0
         self._contractions, self._reductions = trace.contractions, trace.reductions
         self._packets = {r.op for r in trace.reductions} if reduce else set()
         self._before, self._after, self._reduce = before, after, reduce
@@ -67,6 +77,18 @@ class AtContractions(TorchDispatchMode):
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         self._functions.__exit__(*error)
+
+    def read(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a function seen whole reads, masked."""
+        if self._called == len(self._wholes) or self._wholes[self._called].name != name:
+            raise VerificationError(f"the forward took another path than when it was traced: it ran {name} out of turn")
+        whole = self._wholes[self._called]
+        self._called += 1
+        held: Any = [list(a) if isinstance(a, (tuple, list)) else a for a in args]
+        for place, axis, labels in whole.reads if self._zero else ():
+            owner = held if len(place) == 1 else held[place[0]]
+            owner[place[-1]] = self._zero(labels, axis, owner[place[-1]])
+        return tuple(tuple(a) if isinstance(b, tuple) else a for a, b in zip(held, args, strict=True))
 
     @contextmanager
     def paused(self) -> Any:
@@ -166,17 +188,20 @@ def _over_kept(
 def masked_forward(model: nn.Module, trace: Trace, example: Example, alive: Tensor, after: Change | None = None) -> Any:
     """The model's output in eval mode with all labels masked that are not `alive` (labels,)."""
 
-    def before(contraction: Contraction, x: Tensor) -> Tensor:
-        keep = alive[torch.from_numpy(contraction.labels)]
+    def zero(labels: Axis, axis: int, x: Tensor) -> Tensor:
+        keep = alive[torch.from_numpy(labels)]
         if keep.all():
             return x
         # `where`, not a product: 0 * inf would be NaN, and a removed channel may hold anything.
-        return torch.where(along(x, contraction.axis, keep).to(x.device), x, torch.zeros((), dtype=x.dtype))
+        return torch.where(along(x, axis, keep).to(x.device), x, torch.zeros((), dtype=x.dtype))
+
+    def before(contraction: Contraction, x: Tensor) -> Tensor:
+        return zero(contraction.labels, contraction.axis, x)
 
     def reduce(reduction: Reduction, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _over_kept(alive, reduction, op, args, kwargs) if reduction.inputs else op(*args, **kwargs)
 
-    with undisturbed(model), AtContractions(trace, before, after, reduce) as ops:
+    with undisturbed(model), AtContractions(trace, before, after, reduce, zero) as ops:
         output = call(model, example)
     if ops.met != len(trace.contractions):
         missed = trace.contractions[ops.met]

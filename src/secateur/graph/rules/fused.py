@@ -45,6 +45,7 @@ def attention(
     inputs = [t for t in (query, key, value, attn_mask) if t is not None]
     tracer.saw("scaled_dot_product_attention", inputs, [output])
     tracer.set(output, axes)
+    tracer.whole("scaled_dot_product_attention")
     pairs = prod(map(int, query.shape[:-3])) * int(key.shape[-2])
     for width in (q[-1], v[-1]):
         tracer.term("matmul", pairs, *lead[-1:], q[-2], width)

@@ -43,6 +43,19 @@ def im2col(tracer: Tracer, call: Call) -> None:
     tracer.set(output, (*axes[:-3], channels, frozen_axis(output.shape[-1])))
 
 
+@rule("aten.col2im")
+def col2im(tracer: Tracer, call: Call) -> None:
+    """(B, C * kernel, positions) -> (B, C, H, W): the kernel's places of one channel go together."""
+    x, output = call.args[0], call.outputs[0]
+    axes = list(tracer.axes(x))
+    tracer.freeze(axes[-1], "windows slide along it")
+    channels = tracer.labels.fresh(output.shape[-3])
+    places = tracer.labels.fresh(axes[-2].size // output.shape[-3])
+    tracer.freeze(places, "windows slide along it")
+    tracer.product(axes[-2], (channels, places))
+    tracer.set(output, (*axes[:-2], channels, *(frozen_axis(n) for n in output.shape[-2:])))
+
+
 @rule("aten.pixel_shuffle", "aten.pixel_unshuffle")
 def pixel_shuffle(tracer: Tracer, call: Call) -> None:
     """(B, C * r * r, H, W) <-> (B, C, r * H, r * W): the r * r channels that make one go together."""

@@ -76,6 +76,9 @@ def expand(tracer: Tracer, call: Call) -> None:
             axes[lead + i] = axis
         else:
             tracer.freeze(axis, "a single index expanded to many")
+    if tracer.call[0] == "expand_as":
+        like = tracer.axes(tracer.call[1][1])
+        axes = [b if a.size == b.size and not is_live(a) else a for a, b in zip(axes, like, strict=True)]
     sizes = _sizes(tracer)
     for i, value in enumerate(sizes if len(sizes) == len(axes) else []):
         if i < lead or own[i - lead].size != shape[i]:  # made here, of a stated size: all its indices are equal
@@ -237,7 +240,7 @@ def roll(tracer: Tracer, call: Call) -> None:
 
 @rule("aten.as_strided", "aten.as_strided_")
 def strided(tracer: Tracer, call: Call) -> None:
-    """Pooling to a single pixel only restates strides; anything else sees memory in an order that labels do not know."""
+    """Pooling to one pixel only restates strides; anything else sees memory in an order that labels do not know."""
     x, output = call.args[0], call.outputs[0]
     if tracer.call[0] in ("adaptive_avg_pool2d", "mean") and x.shape == output.shape:
         tracer.set(output, tracer.axes(x))
