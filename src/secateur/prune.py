@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -18,16 +17,21 @@ from .criteria.evidence import Batches, Evidence, Loss, collect
 from .errors import BadModel, PlanError, UnknownName
 from .graph.example import Example
 from .groups.graph import Graph, trace
+from .groups.group import KINDS
 from .groups.plan import Plan
 from .groups.scores import Scores
+from .surgery.blocks import verify_blocks
 from .surgery.checkpoint import Origin
-from .surgery.cut import apply, edits
+from .surgery.cut import apply, copied, edits
 from .surgery.fold import apply_shifts, fold_means, shifts
 from .surgery.recalibrate import recalibrate
 from .surgery.reconstruct import reconstruct
-from .surgery.verify import Check, verify
+from .surgery.verify import Check, unverified
+from .surgery.verify import verify as verify_whole
 
 Repair = Literal["none", "fold", "recalibrate", "reconstruct"]
+Verify = Literal["full", "block", "off"]
+CHECKS: dict[str, Callable[..., Check]] = {"full": verify_whole, "block": verify_blocks, "off": unverified}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,21 +90,25 @@ def allocate(
     return ALLOCATORS.make(allocator).allocate(graph, scores, CostModel(graph), budget)
 
 
-def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6) -> Pruned:
+def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "full") -> Pruned:
     """A new, smaller model by the plan, verified; the graph's model is untouched, bit for bit.
+
+    `verify`: "full" runs the masked original and the cut model on two inputs; "block" runs the masked original once and
+    holds each block of the cut model to it alone; "off" trusts the cut, and says so in `check`.
 
     Raises `PlanError`, `SurgeryError`, `VerificationError`.
     """
+    if verify not in CHECKS:
+        raise UnknownName("verify", verify, list(CHECKS))
     cost = CostModel(graph)
     work = edits(graph, plan)
     shift = shifts(graph, graph.model, plan)
     try:
-        small = copy.deepcopy(graph.model)
+        small = copied(graph.model, work)
     except Exception as error:  # whatever a user's __deepcopy__ raises is theirs; say which step it was
         raise BadModel(f"the model cannot be copied ({error}), and a cut is made and checked on a copy") from error
-    apply(small, work)
     apply_shifts(graph, small, shift, graph.alive(plan.kept))
-    check = verify(graph, plan, small, tolerance=tolerance)
+    check = CHECKS[verify](graph, plan, small, tolerance=tolerance)
     return Pruned(small, plan, cost.dense(), cost.at(plan.widths(graph)), check, Origin.of(graph, plan))
 
 
@@ -113,8 +121,10 @@ def prune(
     allocator: str | Allocator = "ranked",
     batches: Batches | None = None,
     loss: Loss | None = None,
-    frozen: Iterable[str] = (),
+    frozen: Iterable[str | nn.Parameter] = (),
+    kinds: Iterable[str] = KINDS,
     repair: Repair = "none",
+    verify: Verify = "full",
     seed: int = 0,
 ) -> Pruned:
     """Trace, score, allocate, cut and verify: a new model; the caller's is untouched, bit for bit, and so is the RNG.
@@ -131,14 +141,14 @@ def prune(
     net: Any = earlier.model if earlier else model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
-        graph = trace(net, example, frozen=frozen)
+        graph = trace(net, example, frozen=frozen, kinds=kinds)
         held = None if batches is None else list(batches)
         scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
         plan = allocate(graph, scores, budget, allocator=allocator)
         inputs = [x for x, _ in held or ()]
         if repair == "fold":
             plan = fold_means(graph, plan, inputs)
-        pruned = cut(graph, plan)
+        pruned = cut(graph, plan, verify=verify)
         mend(graph, pruned, inputs, repair)
     if earlier is None:
         return pruned

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import BadExample
 
+Place = tuple[int | str, ...]
 Example = Tensor | tuple[Any, ...] | dict[str, Any]
 
 
@@ -47,6 +48,17 @@ def map_tensors(tree: Any, f: Callable[[Tensor], Any]) -> Any:
         return {k: map_tensors(v, f) for k, v in tree.items()}
     if isinstance(tree, (tuple, list)):
         return tuple(map_tensors(v, f) for v in tree)
+    return tree
+
+
+def map_places(tree: Any, f: Callable[[Place, Tensor], Any], place: Place = ()) -> Any:
+    """As `map_tensors`, with `f` told where in the nest each tensor is."""
+    if isinstance(tree, Tensor):
+        return f(place, tree)
+    if isinstance(tree, dict):
+        return {k: map_places(v, f, (*place, k)) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(map_places(v, f, (*place, i)) for i, v in enumerate(tree))
     return tree
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .example import Place
 from .labels import Axis, Freeze
 from .provenance import Attribute, Source
 
@@ -16,6 +17,7 @@ OUT, IN, AFFINE = 1, 2, 4  # of a parameter: written, read, scaled element by el
 HEAD = 8  # products of activations are taken for each of its indices alone
 EQUAL = 16  # the same number of these goes in each group of a grouped layer
 STREAM = 32  # added up over several layers
+BLOCK = 64  # each of its indices is a whole group of a grouped layer
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class Whole:
     name: str
     path: str
     reads: tuple[tuple[tuple[int, ...], int, Axis], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One call of a module that is checked alone: labels of the tensors that it takes and gives."""
+
+    path: str
+    inputs: dict[Place, tuple[Axis, ...]]  # by place in (args, kwargs)
+    outputs: tuple[tuple[Axis, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ class Trace:
     contractions: tuple[Contraction, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     wholes: tuple[Whole, ...] = ()
+    blocks: tuple[Block, ...] = ()
     terms: tuple[Term, ...] = ()
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()

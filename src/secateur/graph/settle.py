@@ -72,8 +72,9 @@ def _scaled(need: Need) -> tuple[Attribute, Owner] | None:
             return None
         times, over = (times, over * number) if source.op == "mul" else (times * number, over)
         source = left
-    found = isinstance(source, Attribute) and source is not need.source
-    return (source, Owner(need.axis, times, over)) if found else None
+    if not isinstance(source, Attribute) or source is need.source:
+        return None
+    return source, Owner(need.axis, times, over)
 
 
 def _constant(source: Source) -> int | None:

@@ -101,21 +101,45 @@ class _Ops(TorchDispatchMode):
         return result
 
 
+def block_paths(model: nn.Module) -> set[str]:
+    """The modules that are checked alone: the largest that hold no stack of others."""
+
+    def stacks(module: nn.Module) -> bool:
+        stack = isinstance(module, (nn.ModuleList, nn.Sequential))
+        return stack and sum(any(True for _ in child.children()) for child in module.children()) > 1
+
+    found: set[str] = set()
+
+    def walk(path: str, module: nn.Module) -> None:
+        if not any(stacks(m) for m in module.modules()):
+            found.add(path)
+            return
+        for name, child in module.named_children():
+            walk(f"{path}.{name}".lstrip("."), child)
+
+    walk("", model)
+    return found
+
+
 @contextmanager
 def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     """Keep `tracer.path` at the module being called."""
     paths = {id(m): name for name, m in model.named_modules()}
+    blocks = block_paths(model)
     stack: list[str] = []
 
     def enter(module: nn.Module, *_: Any) -> None:
         stack.append(tracer.path)
         tracer.path = paths.get(id(module), tracer.path)
 
-    def leave(*_: Any) -> None:
+    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        path = paths.get(id(module))
+        if path in blocks:
+            tracer.block(path, (args, kwargs), results(output))
         tracer.path = stack.pop()
 
     pre = nn.modules.module.register_module_forward_pre_hook(enter)
-    post = nn.modules.module.register_module_forward_hook(leave, always_call=True)
+    post = nn.modules.module.register_module_forward_hook(leave, with_kwargs=True, always_call=True)
     try:
         yield
     finally:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .example import Place, map_places
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
-from .record import IN, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
+from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .settle import settle
 
 KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a list of weights, which a cut renews
@@ -38,6 +39,7 @@ class Tracer(Watch):
         self.contractions: list[Contraction] = []
         self.reductions: list[Reduction] = []
         self.wholes: list[Whole] = []
+        self.blocks: list[Block] = []
         self.terms: list[Term] = []
         self.needs: list[Need] = []
         self._writers: list[tuple[int, dict[str, Any]]] = []
@@ -133,6 +135,12 @@ class Tracer(Watch):
         """A function that hides products inside reads these axes of its arguments."""
         self.wholes.append(Whole(name, self.path, tuple(reads)))
 
+    def block(self, path: str, given: Any, outputs: list[Tensor]) -> None:
+        """A module that is checked alone was called."""
+        inputs: dict[Place, tuple[Axis, ...]] = {}
+        map_places(given, lambda place, t: inputs.setdefault(place, self.axes(t)))
+        self.blocks.append(Block(path, inputs, tuple(map(self.axes, outputs))))
+
     def mark(self, axis: Axis, role: int) -> None:
         """What an axis does."""
         self._marks.append((axis, role))
@@ -227,6 +235,7 @@ class Tracer(Watch):
             contractions=tuple(self.contractions),
             reductions=tuple(self.reductions),
             wholes=tuple(self.wholes),
+            blocks=tuple(self.blocks),
             terms=tuple(self.terms),
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),

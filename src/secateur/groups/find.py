@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..graph.labels import Axis
 from ..graph.record import IN, OUT, Trace
-from .group import Group, Member, Source, role_name
+from .group import Group, Member, Source, kind_name, role_name
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -117,7 +117,9 @@ def _split(
 def _assemble(
     trace: Trace, families: list[NDArray[np.int64]], members: list[list[Member]], sources: list[list[Source]]
 ) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
-    read = set(trace.classes[np.flatnonzero(trace.roles & IN)].tolist())
+    bits = np.zeros(int(trace.classes.max()) + 1, dtype=np.int8)
+    marked = np.flatnonzero(trace.roles)
+    np.bitwise_or.at(bits, trace.classes[marked], trace.roles[marked])
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: dict[str, int] = {}
@@ -131,8 +133,9 @@ def _assemble(
         why = trace.frozen.get(int(family[0]))
         if why is not None:
             frozen.append(Frozen(name, family.size, why.reason, why.path))
-        elif not (int(family[0]) in read or any(m.reads for m in held)):
+        elif not (bits[family[0]] & IN or any(m.reads for m in held)):
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
-            groups.append(Group(name, int(family.size), tuple(held), tuple(written), family))
+            kind = kind_name(int(bits[family[0]]), written)
+            groups.append(Group(name, int(family.size), tuple(held), tuple(written), family, kind))
     return tuple(groups), tuple(frozen)

@@ -16,7 +16,7 @@ from ..graph.example import Example
 from ..graph.record import Trace
 from ..graph.trace import read
 from .find import Frozen, find_groups
-from .group import Group
+from .group import KINDS, Group
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,18 @@ class Graph:
         return classes[self.trace.classes]
 
 
-def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> Graph:
+def trace(
+    model: nn.Module,
+    example: Example,
+    *,
+    frozen: Iterable[str | nn.Parameter] = (),
+    kinds: Iterable[str] = KINDS,
+) -> Graph:
     """Read what a model does to each axis of each tensor, from one forward on fake tensors.
 
     `example`: a tensor, a tuple of positional inputs or a dict of keyword inputs, with real shapes (values are not
-    used). `frozen`: module or parameter names, or globs, whose groups must not be touched.
+    used). `frozen`: module or parameter names, globs, or parameters, whose groups must not be touched. `kinds`: which
+    kinds of unit may be cut: "channel", "head", "neuron", "stream", "block".
     The model, its mode and the RNG are left as they are. Raises `BadExample`, `BadModel` (weights that are not finite),
     `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
     through unwrapped.
@@ -88,9 +95,30 @@ def trace(model: nn.Module, example: Example, *, frozen: Iterable[str] = ()) -> 
             raise BadModel(f"{name} holds NaN or infinity; no score or check of this model could be trusted")
     record = read(model, example)
     groups, stuck = find_groups(record)
-    patterns = [frozen] if isinstance(frozen, str) else list(frozen)
-    free, chosen = _withhold(model, groups, patterns)
-    return Graph(model, example, record, free, (*stuck, *chosen))
+    wanted = _kinds(kinds)
+    patterns = [frozen] if isinstance(frozen, (str, nn.Parameter)) else list(frozen)
+    free, chosen = _withhold(model, groups, [_name(model, p) for p in patterns])
+    others = [Frozen(g.name, g.size, f"its units are {g.kind}s, not in kinds={wanted}", "") for g in free]
+    asked = tuple(g for g in free if g.kind in wanted)
+    left = [f for f, g in zip(others, free, strict=True) if g.kind not in wanted]
+    return Graph(model, example, record, asked, (*stuck, *chosen, *left))
+
+
+def _kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    for kind in wanted:
+        if kind not in KINDS:
+            raise UnknownName("kind", kind, KINDS)
+    return wanted
+
+
+def _name(model: nn.Module, pattern: str | nn.Parameter) -> str:
+    if isinstance(pattern, str):
+        return pattern
+    for name, parameter in model.named_parameters():
+        if parameter is pattern:
+            return name
+    raise UnknownName("parameter", f"of shape {tuple(pattern.shape)}", [n for n, _ in model.named_parameters()])
 
 
 def _check_kind(model: nn.Module) -> None:

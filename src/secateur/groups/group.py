@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.record import AFFINE, IN, OUT, Writer
+from ..graph.record import AFFINE, BLOCK, HEAD, IN, OUT, STREAM, Writer
 
 Units = NDArray[np.int64]
+KINDS = ("channel", "head", "neuron", "stream", "block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +43,7 @@ class Group:
     sources: tuple[Source, ...]
     classes: Units = field(repr=False)  # (units,) label class of each unit
 
-    @property
-    def kind(self) -> str:
-        """What a unit is: "channel" where a convolution writes the group, else "neuron"."""
-        return "channel" if any(s.writer.kind == "conv" for s in self.sources) else "neuron"
+    kind: str = "neuron"  # what a unit is: one of `KINDS`
 
     def __repr__(self) -> str:
         return f"Group({self.name!r}, {self.size} {self.kind}s, {len(self.members)} members)"
@@ -53,3 +52,20 @@ class Group:
 def role_name(bits: int) -> str:
     """The word for a role; an axis that both writes and reads (a tied weight) counts as written."""
     return "out" if bits & OUT else "in" if bits & IN else "affine" if bits & AFFINE else ""
+
+
+def kind_name(bits: int, sources: Sequence[Source]) -> str:
+    """What a unit is, from all roles of its labels and the layers that write it.
+
+    "head": an attention head, with its keys and values (a KV group where query heads share those); "stream": an index
+    of the width that residual layers add to; "block": a whole group of a grouped layer; "channel": of convolutions;
+    "neuron": of linear layers.
+    """
+    written = {s.writer.kind for s in sources}
+    if bits & STREAM and written & {"linear", "embedding"}:
+        return "stream"
+    if bits & HEAD:
+        return "head"
+    if bits & BLOCK:
+        return "block"
+    return "channel" if "conv" in written else "neuron"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,8 +59,21 @@ def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
     return changed
 
 
+def copied(model: nn.Module, edits: Edits) -> nn.Module:
+    """A copy with everything set; what is cut away is never copied."""
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        memo: dict[int, Any] = {id(named[name]): _sliced(named[name], axes) for name, axes in edits.indices.items()}
+    made = copy.deepcopy(model, memo)
+    _restate(made, edits)
+    return made
+
+
 def apply(model: nn.Module, edits: Edits) -> None:
-    """Set everything. Shared parameters stay shared; dtype, device, requires_grad and memory format survive."""
+    """Set everything, in place.
+
+    Shared parameters stay shared; dtype, device, requires_grad and memory format survive.
+    """
     fresh: dict[int, Tensor] = {}
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
@@ -70,6 +84,10 @@ def apply(model: nn.Module, edits: Edits) -> None:
             for key, tensor in slots.items():
                 if tensor is not None and id(tensor) in fresh:
                     slots[key] = fresh[id(tensor)]
+    _restate(model, edits)
+
+
+def _restate(model: nn.Module, edits: Edits) -> None:
     assign(model, edits.attributes)
     for module in model.modules():
         restate(module)

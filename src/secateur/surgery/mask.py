@@ -85,9 +85,10 @@ class AtContractions(TorchDispatchMode):
         whole = self._wholes[self._called]
         self._called += 1
         held: Any = [list(a) if isinstance(a, (tuple, list)) else a for a in args]
-        for place, axis, labels in whole.reads if self._zero else ():
-            owner = held if len(place) == 1 else held[place[0]]
-            owner[place[-1]] = self._zero(labels, axis, owner[place[-1]])
+        if self._zero is not None:
+            for place, axis, labels in whole.reads:
+                owner = held if len(place) == 1 else held[place[0]]
+                owner[place[-1]] = self._zero(labels, axis, owner[place[-1]])
         return tuple(tuple(a) if isinstance(b, tuple) else a for a, b in zip(held, args, strict=True))
 
     @contextmanager
@@ -145,11 +146,11 @@ def along(x: Tensor, axis: int, values: Tensor) -> Tensor:
     return values.reshape(shape)
 
 
-def _select(x: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
+def select(x: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
     """Only the kept indices of each axis; an axis along which `x` is one index broadcast passes."""
     for d, axis in enumerate(axes):
         keep = alive[torch.from_numpy(axis)]
-        if not keep.all() and x.shape[d] == axis.size:
+        if x.shape[d] == axis.size and not keep.all():
             x = x.index_select(d, keep.nonzero().flatten().to(x.device))
     return x
 
@@ -171,7 +172,7 @@ def _over_kept(
     held = [axes for axes in (*reduction.inputs, *reduction.outputs) if axes is not None]
     if all(bool(alive[torch.from_numpy(axis)].all()) for axes in held for axis in axes):
         return op(*args, **kwargs)
-    cut = [a if axes is None else _select(a, axes, alive) for a, axes in zip(args, reduction.inputs, strict=True)]
+    cut = [a if axes is None else select(a, axes, alive) for a, axes in zip(args, reduction.inputs, strict=True)]
     if "layer_norm" in reduction.op or "rms_norm" in reduction.op:
         cut[1] = list(cut[0].shape[cut[0].dim() - len(cut[1]) :])
     if "group_norm" in reduction.op:

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..graph.example import call, map_tensors, results
-from ..graph.record import Contraction
-from ..graph.trace import undisturbed
+from ..graph.example import call, map_tensors, results, tensors
+from ..graph.record import Contraction, Trace
+from ..graph.trace import read, undisturbed
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from .cut import apply, edits
 from .fold import apply_shifts, shifts
 from .mask import along, masked_forward
+from .precise import InFloat64, wider
 
 TOLERANCE = 1e-6
 
@@ -30,6 +31,11 @@ class Check:
     max_error: float  # max |masked - cut| / (max |masked(x) - masked(x')|, or max |masked(x)| if that is smaller)
     tolerance: float
     reference: str  # what the cut model was held against
+
+
+def unverified(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLERANCE) -> Check:
+    """The check that was not made."""
+    return Check(float("nan"), tolerance, "nothing: verification was off")
 
 
 def double(tree: Any) -> Any:
@@ -54,27 +60,17 @@ def other_example(example: Any, seed: int = 0) -> Any:
 def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLERANCE) -> Check:
     """Run the masked original and the cut model in float64 on two inputs; raise `VerificationError` if they differ.
 
-    The error is relative to how much the masked output moves between the two inputs, so that a large constant in the
-    output cannot hide a difference. Neither model is touched.
+    The cut model sees both inputs as one batch, so that another batch size is tried too, and, where the original takes
+    it, an input of another length or spatial size. The error is relative to how much the masked output moves between
+    the two inputs, so that a large constant in the output cannot hide a difference. Neither model is touched.
     """
-    original, small = (copy.deepcopy(m).double() for m in (graph.model, cut))
     inputs = [double(graph.example), other_example(graph.example)]
-    alive = torch.from_numpy(graph.alive(plan.kept))
-    shift = shifts(graph, original, plan)
-    _refine(graph, plan, original, cut, small, shift)
-
-    def after(contraction: Contraction, y: Tensor) -> Tensor:
-        if contraction.weight not in shift:
-            return y
-        return y + along(y, 1, shift[contraction.weight])
-
-    masked = [results(masked_forward(original, graph.trace, x, alive, after)) for x in inputs]
-    try:
-        with undisturbed(small):
-            got = [results(call(small, x)) for x in inputs]
-    except Exception as raised:  # whatever the user's forward raises on a wrong cut
-        raise VerificationError(f"the cut model does not run ({raised}); nothing was changed") from raised
-    error = _relative(masked, got)
+    shift = shifts(graph, graph.model, plan)
+    original, small = _refined(graph, plan, cut, shift) if shift else (graph.model, cut)
+    masked = [_masked(original, graph.trace, x, torch.from_numpy(graph.alive(plan.kept)), shift) for x in inputs]
+    error = _relative(masked, _both(small, inputs, masked))
+    resized = _resized(graph, plan, original, small, shift)
+    error = error if resized is None else max(error, resized)
     reference = "the original with removed units masked" + (", their constants folded" if shift else "")
     if not error <= tolerance:
         raise VerificationError(
@@ -83,19 +79,97 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
     return Check(error, tolerance, reference)
 
 
-def _refine(
-    graph: Graph, plan: Plan, original: nn.Module, cut: nn.Module, small: nn.Module, shift: dict[str, Tensor]
-) -> None:
-    """Folded constants were rounded to the model's dtype: hold them to that rounding, and go on in float64."""
-    if not shift:
-        return
-    exact = copy.deepcopy(original)
+def _masked(model: nn.Module, trace: Trace, x: Any, alive: Tensor, shift: dict[str, Tensor]) -> list[Tensor]:
+    def after(contraction: Contraction, y: Tensor) -> Tensor:
+        if contraction.weight not in shift:
+            return y
+        return y + along(y, 1, shift[contraction.weight])
+
+    with InFloat64(model):
+        return wider(results(masked_forward(model, trace, x, alive, after)))
+
+
+def _run(model: nn.Module, x: Any) -> list[Tensor]:
+    try:
+        with undisturbed(model), InFloat64(model):
+            return wider(results(call(model, x)))
+    except Exception as raised:  # whatever the user's forward raises on a wrong cut
+        raise VerificationError(f"the cut model does not run ({raised}); nothing was changed") from raised
+
+
+def _both(model: nn.Module, inputs: list[Any], masked: list[list[Tensor]]) -> list[list[Tensor]]:
+    """The cut model's outputs on both inputs: on one batch of both where images or sequences do not know each other."""
+    held = [tensors(x) for x in inputs]
+    count = held[0][0].shape[0] if held[0][0].dim() else 0
+    outputs = [t for m in masked for t in m]
+    if all(t.dim() and t.shape[0] == count for t in (*held[0], *outputs)):
+        pairs = iter([torch.cat(pair) for pair in zip(*held, strict=True)])
+        joined = map_tensors(inputs[0], lambda _: next(pairs))
+        try:
+            together = _run(model, joined)
+        except VerificationError:
+            together = []
+        if [tuple(t.shape) for t in together] == [(2 * count, *t.shape[1:]) for t in masked[0]]:
+            apart = [[t[:count] for t in together], [t[count:] for t in together]]
+            if _relative(masked, apart) <= TOLERANCE:
+                return apart
+    return [_run(model, x) for x in inputs]
+
+
+def _resized(graph: Graph, plan: Plan, original: nn.Module, small: nn.Module, shift: dict[str, Tensor]) -> float | None:
+    """The error at another length or spatial size; None where the original takes no other, or acts otherwise there."""
+    example = _smaller(graph.example)
+    if example is None:
+        return None
+    try:
+        trace = read(original, example)
+    except Exception:  # the model's own refusal of this size, whatever it is: nothing can be compared
+        return None
+    alive = _carried(graph, trace, plan)
+    if alive is None:
+        return None
+    masked = _masked(original, trace, example, alive, shift)
+    other = _masked(original, trace, other_example(example), alive, shift)
+    return _relative([masked, other], [_run(small, x) for x in (example, other_example(example))])
+
+
+def _carried(graph: Graph, trace: Trace, plan: Plan) -> Tensor | None:
+    """(labels of `trace`,) alive as in the plan; None if other indices hang together in this trace."""
+    held = max((int(a.max()) for axes in trace.tensors.values() for a in axes if a.size), default=0) + 1
+    alive = graph.alive(plan.kept)[:held]  # parameters come first, in the same order
+    classes = np.ones(int(trace.classes.max()) + 1, dtype=bool)
+    classes[trace.classes[:held][~alive]] = False
+    carried = classes[trace.classes]
+    return torch.from_numpy(carried) if np.array_equal(carried[:held], alive) else None
+
+
+def _smaller(example: Any) -> Any:
+    """The example with images of half the size, or sequences of half the length; None if there is nothing to halve."""
+    sizes = {t.shape[1] if t.dim() < 4 else 0 for t in tensors(example) if t.dim() > 1}
+
+    def halved(t: Tensor) -> Tensor:
+        if t.dim() >= 4:
+            for d in range(2, t.dim()):
+                t = t.narrow(d, 0, max(t.shape[d] // 2, 1))
+        elif t.dim() >= 2 and len(sizes) == 1 and not t.is_floating_point():
+            t = t[:, : max(t.shape[1] // 2, 1)]
+        return t.double() if t.is_floating_point() else t
+
+    made = map_tensors(example, halved)
+    same = all(a.shape == b.shape for a, b in zip(tensors(made), tensors(example), strict=True))
+    return None if same else made
+
+
+def _refined(graph: Graph, plan: Plan, cut: nn.Module, shift: dict[str, Tensor]) -> tuple[nn.Module, nn.Module]:
+    """Float64 copies of original and cut: folded constants are held to their rounding, and go on in float64."""
+    original, small, exact = (copy.deepcopy(m).double() for m in (graph.model, cut, graph.model))
     apply(exact, edits(graph, plan))
     held, wanted, fine = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (cut, exact, small))
     for name in apply_shifts(graph, exact, shift, graph.alive(plan.kept)):
         if not torch.equal(wanted[name].to(held[name].dtype), held[name]):
             raise VerificationError(f"{name} does not hold the constants folded into it; nothing was changed")
         fine[name].copy_(wanted[name])
+    return original, small
 
 
 def _relative(masked: list[list[Tensor]], got: list[list[Tensor]]) -> float:

@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..record import EQUAL, HEAD, IN, OUT, Geometry
+from ..record import BLOCK, EQUAL, HEAD, IN, OUT, Geometry
 from ..tracer import Tracer
 from .base import STATES_SIZES, Call, rule
 
@@ -51,6 +51,7 @@ def _grouped(tracer: Tracer, x: Tensor, weight: Tensor, groups: int, transposed:
         return (w[0] if not is_live(out) else out), frozen_axis(1), w[0]
     blocks = tracer.labels.fresh(groups)
     tracer.require(tracer.stated(6, "groups"), blocks, "groups")
+    tracer.mark(blocks, BLOCK)
     if transposed:  # (I, O/groups, *kernel)
         out, parts = tracer.labels.fresh(groups * w[1].size), tracer.labels.fresh(w[0].size // groups)
         tracer.product(w[0], (blocks, parts))

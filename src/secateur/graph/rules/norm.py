@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..labels import frozen_axis, is_live
-from ..record import AFFINE, EQUAL
+from ..record import AFFINE, BLOCK, EQUAL
 from ..tracer import Tracer
 from .base import STATES_SIZES, Call, rule
 
@@ -72,6 +72,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
         blocks, parts = tracer.labels.fresh(groups), tracer.labels.fresh(axes[1].size // groups)
         tracer.product(axes[1], (blocks, parts))
         tracer.mark(parts, EQUAL)
+        tracer.mark(blocks, BLOCK)
         tracer.require(tracer.stated(1, "num_groups"), blocks, "num_groups")
     for axis in axes[2:]:
         if is_live(axis):
