@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -180,12 +180,20 @@ def read(model: nn.Module, example: Example) -> Trace:
         return _read(model, *as_call(example))
 
 
+def _imitation(fake: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A fake tensor of the same shape, strides, type and device; the short way, where no view or subclass is to keep."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor._is_view() or tensor.layout is not torch.strided:
+        return fake.from_tensor(tensor)
+    shell = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return FakeTensor(fake, shell, tensor.device)
+
+
 def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     state: dict[str, Tensor] = {}
     tracer = Tracer()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        state[name] = fake.from_tensor(tensor)
+        state[name] = _imitation(fake, tensor)
         tracer.adopt(state[name], name, tensor)
     args, kwargs = map_tensors(args, fake.from_tensor), map_tensors(kwargs, fake.from_tensor)
     with ExitStack() as stack:
