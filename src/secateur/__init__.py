@@ -10,6 +10,7 @@ from .groups.group import Group
 from .groups.plan import Fold, Keep, Plan
 from .methods.base import METHODS, Method
 from .prune import Pruned, allocate, cut, prune, prune_, score, trace
+from .surgery.carry import carry
 from .surgery.checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "allocate",
     "allocators",
+    "carry",
     "criteria",
     "cut",
     "load",

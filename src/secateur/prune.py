@@ -21,8 +21,9 @@ from .groups.group import KINDS
 from .groups.plan import Plan
 from .groups.scores import Scores
 from .surgery.blocks import verify_blocks
+from .surgery.carry import Originals, originals
 from .surgery.checkpoint import Origin
-from .surgery.cut import apply, copied, edits
+from .surgery.cut import Edits, apply, copied, edits
 from .surgery.fold import apply_shifts, fold_means, shifts
 from .surgery.recalibrate import recalibrate
 from .surgery.reconstruct import reconstruct
@@ -44,6 +45,8 @@ class Pruned:
     after: Cost
     check: Check
     origin: Origin = field(repr=False)
+    edits: Edits = field(repr=False, default_factory=lambda: Edits({}, {}))
+    originals: Originals = field(repr=False, default=())
 
 
 def score(
@@ -109,7 +112,16 @@ def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "
         raise BadModel(f"the model cannot be copied ({error}), and a cut is made and checked on a copy") from error
     apply_shifts(graph, small, shift, graph.alive(plan.kept))
     check = CHECKS[verify](graph, plan, small, tolerance=tolerance)
-    return Pruned(small, plan, cost.dense(), cost.at(plan.widths(graph)), check, Origin.of(graph, plan))
+    return Pruned(
+        small,
+        plan,
+        cost.dense(),
+        cost.at(plan.widths(graph)),
+        check,
+        Origin.of(graph, plan),
+        work,
+        originals(graph.model),
+    )
 
 
 def prune(
@@ -166,11 +178,10 @@ def mend(graph: Graph, pruned: Pruned, inputs: Sequence[Example], repair: Repair
 def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
     """As `prune`, but in place: the caller's model becomes the smaller one, whole or not at all."""
     pruned = prune(model, example, **options)
-    small = pruned.model
-    work = edits(trace(model, example), pruned.plan)
-    apply(model, work)
+    small, before = pruned.model, originals(model)
+    apply(model, pruned.edits)
     model.load_state_dict(small.state_dict())
-    return replace(pruned, model=model)
+    return replace(pruned, model=model, originals=before)
 
 
 __all__ = ["Pruned", "allocate", "cut", "prune", "prune_", "score", "trace"]

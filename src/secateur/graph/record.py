@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .example import Place
 from .labels import Axis, Freeze
-from .provenance import Attribute, Source
+from .provenance import Attribute, Source, evaluate
 
 # What an axis does; bits, since one may do several.
 OUT, IN, AFFINE = 1, 2, 4  # of a parameter: written, read, scaled element by element
@@ -31,6 +31,7 @@ class Contraction:
     labels: Axis  # of that axis
     weight: str | None = None  # the parameter on the other side, if it is one
     geometry: Geometry | None = None  # of a plain convolution
+    number: int = 0  # n
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,33 @@ class Need:
 
 @dataclass(frozen=True)
 class Owner:
-    """The axis that an attribute counts: the attribute is `kept(axis) * times // over`."""
+    """What an attribute counts: it is `kept(axis) * times // over`, or whatever makes `need` hold."""
 
     axis: Axis
     times: int = 1
     over: int = 1
+    need: Need | None = None
 
-    def value(self, kept: Callable[[Axis], int]) -> int:
-        """What the attribute must be when `kept(axis)` indices are left."""
-        return kept(self.axis) * self.times // self.over
+    def value(self, attribute: Attribute, values: dict[Attribute, int], kept: Callable[[Axis], int]) -> int:
+        """What the attribute must be when `kept(axis)` indices are left; `values` holds the other attributes."""
+        if self.need is None:
+            return kept(self.axis) * self.times // self.over
+        wanted, source = kept(self.axis), self.need.source
+        tried = (v for v in range(values[attribute], 0, -1))
+        fit = (v for v in tried if evaluate(source, values | {attribute: v}, kept) == wanted)
+        return next(fit, values[attribute])
+
+
+def restated(
+    owners: dict[Attribute, Owner], attributes: dict[Attribute, int], kept: Callable[[Axis], int]
+) -> dict[Attribute, int]:
+    """All attributes after a cut; those found by what must hold come after those that are counted."""
+    values = dict(attributes)
+    for found in (False, True):
+        for attribute, owner in owners.items():
+            if (owner.need is not None) == found:
+                values[attribute] = owner.value(attribute, values, kept)
+    return values
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis, Freeze, Labels, is_live
 from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, evaluate
-from .record import EQUAL, HEAD, Need, Owner
+from .record import EQUAL, HEAD, Need, Owner, restated
 from .solve import Solver
 
 TRIALS = 3  # random cuts on which every stated int must come out right
@@ -35,7 +35,7 @@ def settle(
         if not wrong:
             return classes, frozen, owners
         before = len(mended)
-        mended |= {id(need) for need in wrong if id(need) not in mended and _mend(labels, need, owners)}
+        mended |= {id(need) for need in wrong if id(need) not in mended and _mend(labels, need, owners, pinned)}
         for need in wrong if len(mended) == before else ():
             _give_up(labels, need, owners)
 
@@ -50,7 +50,7 @@ def _own(
     scaled = [(n, *found) for n in needs if (found := _scaled(n)) is not None and found[0] not in own]
     for need, attribute, owner in (*bare, *scaled):
         other = owners.setdefault(attribute, owner)
-        if other.axis.size != need.axis.size or owner.value(len) != attributes[attribute]:
+        if other.axis.size != need.axis.size or owner.value(attribute, attributes, len) != attributes[attribute]:
             for axis in (need.axis, other.axis):
                 labels.freeze(axis, f"{attribute} decides two different widths", need.path)
         elif attribute in pinned:
@@ -106,7 +106,7 @@ def _wrong(
                 counts[id(axis)] = int(np.count_nonzero(alive[axis]))
             return counts[id(axis)]
 
-        values = attributes | {a: owner.value(kept) for a, owner in owners.items()}
+        values = restated(owners, attributes, kept)
         failed |= {id(n) for n in touched if evaluate(n.source, values, kept) != kept(n.axis)}
     yield from (n for n in touched if id(n) in failed)
 
@@ -115,11 +115,16 @@ def _axes(source: Source, owners: dict[Attribute, Owner]) -> list[Axis]:
     return [*axes_in(source), *(owners[a].axis for a in attributes_in(source) if a in owners)]
 
 
-def _mend(labels: Labels, need: Need, owners: dict[Attribute, Owner]) -> bool:
-    """`width // heads` stays a head's size if the width loses a head's share with each head."""
+def _mend(labels: Labels, need: Need, owners: dict[Attribute, Owner], pinned: dict[Attribute, str]) -> bool:
+    """Ways to make a need hold: change the one attribute in it that nothing else decides, or tie widths."""
     source = need.source
+    loose = [a for a in attributes_in(source) if a not in owners and a not in pinned]
+    if len(loose) == 1 and not isinstance(source, Attribute):
+        owners[loose[0]] = Owner(need.axis, need=need)
+        return True
     if not (isinstance(source, Apply) and source.op == "floordiv" and isinstance(source.args[0], Size)):
         return False
+    # `width // heads` stays a head's size if the width loses a head's share with each head.
     width, heads = source.args[0].axis, source.args[1]
     if not isinstance(heads, Attribute) or heads not in owners or width.size % owners[heads].axis.size:
         return False

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -180,8 +187,15 @@ def read(model: nn.Module, example: Example) -> Trace:
         return _read(model, *as_call(example))
 
 
+def _line(error: BaseException) -> str:
+    """The last line that is neither ours nor torch's."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    return f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "a line of torch"
+
+
 def _imitation(fake: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A fake tensor of the same shape, strides, type and device; the short way, where no view or subclass is to keep."""
+    """A fake tensor of the same layout, type and device; the short way, where there is no view or subclass to keep."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor._is_view() or tensor.layout is not torch.strided:
         return fake.from_tensor(tensor)
     shell = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
@@ -204,10 +218,10 @@ def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tr
             stack.enter_context(mode)
         try:
             output = torch.func.functional_call(model, state, args, kwargs)
-        except torch._subclasses.fake_tensor.DataDependentOutputException as error:
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise TraceError(
-                f"the forward decides by the values in a tensor ({error}) at module {tracer.path or 'the model'!r}; "
-                "trace needs a forward whose path depends on shapes alone"
+                f"the forward goes by the values in a tensor ({error}) at {_line(error)}, in module "
+                f"{tracer.path or 'the model'!r}; trace needs a forward whose path and shapes depend on shapes alone"
             ) from error
         outputs = results(output)
         if not outputs:

@@ -116,7 +116,8 @@ class Tracer(Watch):
         labels = self.axes(x)[axis]
         self.unify(labels, w_axis)
         weight = self.names.get(id(self._base(w)))
-        self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight, geometry))
+        number = len(self.contractions)
+        self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight, geometry, number))
         if self.is_static(w):
             self.mark(w_axis, IN)
 

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from ..errors import SurgeryError
 from ..graph.labels import Axis
 from ..graph.provenance import Attribute, assign, evaluate
+from ..graph.record import restated
 from ..groups.graph import Graph
 from ..groups.plan import Plan
+from .pretrained import guard
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,9 @@ def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
     def kept(axis: Axis) -> int:
         return int(alive[axis].sum())
 
-    values = dict(graph.trace.attributes)
-    owners = graph.trace.owners
-    changed = {a: owner.value(kept) for a, owner in owners.items() if owner.value(kept) != values[a]}
-    values.update(changed)
+    before = graph.trace.attributes
+    values = restated(graph.trace.owners, before, kept)
+    changed = {a: v for a, v in values.items() if v != before[a]}
     for need in graph.trace.needs:
         if evaluate(need.source, values, kept) != kept(need.axis):
             raise SurgeryError(
@@ -91,6 +92,8 @@ def _restate(model: nn.Module, edits: Edits) -> None:
     assign(model, edits.attributes)
     for module in model.modules():
         restate(module)
+    if edits.indices:
+        guard(model)
 
 
 def _sliced(tensor: Tensor, axes: dict[int, NDArray[np.int64]]) -> Tensor:

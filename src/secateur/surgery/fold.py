@@ -105,12 +105,11 @@ def _absorber(writer: Writer) -> tuple[str, int]:
 @torch.no_grad()
 def seen_means(graph: Graph, model: nn.Module, batches: Iterable[Example]) -> dict[int, Tensor]:
     """Mean of what each contraction reads, by index of the summed axis: contraction number -> (n,) float64."""
-    order = {id(c): i for i, c in enumerate(graph.trace.contractions)}
     total: dict[int, Tensor] = {}
     count: dict[int, int] = {}
 
     def note(contraction: Contraction, x: Tensor) -> Tensor:
-        i = order[id(contraction)]
+        i = contraction.number
         rows = x.to(torch.float64).movedim(contraction.axis, -1).reshape(-1, contraction.labels.size)
         total[i] = total.get(i, 0) + rows.sum(0)
         count[i] = count.get(i, 0) + rows.shape[0]

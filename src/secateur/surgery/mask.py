@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -113,14 +114,16 @@ class AtContractions(TorchDispatchMode):
             raise VerificationError(f"the forward ran {func} once more than when it was traced")
         contraction = self._contractions[self.met]
         self.met += 1
-        x = args[contraction.argument]
-        if not x.dim() > contraction.axis or x.shape[contraction.axis] != contraction.labels.size:
+        args = list(args)
+        at, axis = _operand(name, contraction, args)
+        x = args[at]
+        if not -x.dim() <= axis < x.dim() or x.shape[axis] != contraction.labels.size:
             raise VerificationError(
                 f"the forward took another path than when it was traced: {func} at {contraction.path or 'the model'} "
-                f"reads {tuple(x.shape)}, expected {contraction.labels.size} at axis {contraction.axis}"
+                f"reads {tuple(x.shape)}, expected {contraction.labels.size} at axis {axis}"
             )
-        args = list(args)
-        args[contraction.argument] = self._before(contraction, x)
+        axis %= x.dim()
+        args[at] = self._before(contraction if axis == contraction.axis else replace(contraction, axis=axis), x)
         result = func(*args, **kwargs)
         return result if self._after is None else self._after(contraction, result)
 
@@ -137,6 +140,21 @@ class AtContractions(TorchDispatchMode):
             return False
         weight, transposed, groups = args[1], args[6], args[8]
         return bool(groups > 1 and not transposed and weight.shape[1] == 1)
+
+
+def _operand(name: str, contraction: Contraction, args: list[Any]) -> tuple[int, int]:
+    """Which argument holds the activation, and its axis that is summed over.
+
+    A product of matrices may run with or without its bias, and with its operands exchanged, as memory lies; that
+    changes neither the axis nor its labels.
+    """
+    if "convolution" in name:
+        return contraction.argument, contraction.axis
+    had, has = ("add" in op for op in (contraction.op, name))
+    second = contraction.argument - had
+    if args[has + second].shape[-1 - second] != contraction.labels.size:
+        second = 1 - second
+    return has + second, -1 - second
 
 
 def along(x: Tensor, axis: int, values: Tensor) -> Tensor:

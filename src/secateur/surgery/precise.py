@@ -64,7 +64,20 @@ class _Functions(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _CHECKED:
             args, kwargs = wider(args), wider(kwargs)
+        if getattr(func, "__name__", "") in ("_grouped_mm", "grouped_mm"):
+            return _grouped_product(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _grouped_product(
+    x: Tensor, weight: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, **_: Any
+) -> Tensor:
+    """(rows, K) with (experts, K, N), rows sorted by expert and ending at `offs`; torch has it in few types only."""
+    ends = [0, *(offs.tolist() if offs is not None else ())]
+    parts = [x[a:b] @ w for a, b, w in zip(ends, ends[1:], weight, strict=False)]
+    rest = x.new_zeros(x.shape[0] - ends[-1], weight.shape[-1])
+    y = torch.cat([*parts, rest])
+    return y if bias is None else y + bias
 
 
 class InFloat64:

@@ -95,11 +95,10 @@ def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, W
 def _record(graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler) -> list[Tensor]:
     """What each contraction gives at the sampled points: one (rows, outputs) float64 per contraction."""
     kept: list[list[Tensor]] = [[] for _ in graph.trace.contractions]
-    order = {id(c): i for i, c in enumerate(graph.trace.contractions)}
     for number, batch in enumerate(batches):
 
         def after(contraction: Contraction, y: Tensor, number: int = number) -> Tensor:
-            kept[order[id(contraction)]].append(sampler.rows(y, number).double())
+            kept[contraction.number].append(sampler.rows(y, number).double())
             return y
 
         with undisturbed(model), AtContractions(graph.trace, lambda _, x: x, after):
@@ -120,7 +119,7 @@ def _inputs(
     for number, batch in enumerate(batches):
 
         def before(contraction: Contraction, x: Tensor, number: int = number) -> Tensor:
-            if contraction is layer:
+            if contraction.number == layer.number:
                 seen = x if layer.geometry is None else patches(x, kernel, layer.geometry)
                 rows.append(sampler.rows(seen, number).double())
             return x

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
-from ..record import HEAD
+from ..record import HEAD, IN, OUT
 from ..tracer import Tracer
 from .base import Call, freeze_all, function, rule
 
@@ -49,6 +50,27 @@ def attention(
     pairs = prod(map(int, query.shape[:-3])) * int(key.shape[-2])
     for width in (q[-1], v[-1]):
         tracer.term("matmul", pairs, *lead[-1:], q[-2], width)
+    return output
+
+
+@function("_grouped_mm", "grouped_mm")
+def grouped_product(
+    tracer: Tracer, x: Tensor, weight: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, **_: Any
+) -> Tensor:
+    """(rows, K) with (experts, K, N) -> (rows, N): each row meets the expert that it was sent to."""
+    output = x.new_empty((int(x.shape[0]), int(weight.shape[-1])))
+    inputs, w = [t for t in (x, weight, offs, bias) if t is not None], tracer.axes(weight)
+    tracer.freeze(w[0], "rows are sent to experts by number")
+    read, written = tracer.unify(tracer.axes(x)[1], w[1]), w[2]
+    if bias is not None:
+        tracer.unify(written, tracer.axes(bias)[-1])
+    tracer.saw("grouped_mm", inputs, [output])
+    tracer.set(output, (tracer.axes(x)[0], written))
+    tracer.mark(w[1], IN)
+    tracer.mark(w[2], OUT)
+    tracer.writer(output, "linear", weight, written, bias, axis=written)
+    tracer.whole(tracer.call[0], [((0,), 1, read)])
+    tracer.term("linear", int(x.shape[0]), read, written)
     return output
 
 

@@ -242,7 +242,7 @@ def roll(tracer: Tracer, call: Call) -> None:
 def strided(tracer: Tracer, call: Call) -> None:
     """Pooling to one pixel only restates strides; anything else sees memory in an order that labels do not know."""
     x, output = call.args[0], call.outputs[0]
-    if tracer.call[0] in ("adaptive_avg_pool2d", "mean") and x.shape == output.shape:
+    if tracer.call[0] in ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean") and x.shape == output.shape:
         tracer.set(output, tracer.axes(x))
     else:
         freeze_all(tracer, call, "its memory is seen in another order")
