@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..cost.budget import Budget
 from ..cost.cost import Cost, CostModel
-from ..errors import BadBudget, BudgetUnreachable
+from ..errors import BadBudget, BudgetUnreachable, UnknownName
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
@@ -28,6 +29,38 @@ class Allocator:
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
 allocator = ALLOCATORS.register
+
+
+def per_group(option: str, value: float | Mapping[str, float], graph: Graph, otherwise: float) -> dict[str, float]:
+    """An option given as one number, or as {group name or glob: number}, for every group; the last match counts.
+
+    Raises `UnknownName` for a pattern that no group matches, `BadBudget` for a number that is not positive.
+    """
+    table = value if isinstance(value, Mapping) else {"*": value}
+    found = {g.name: otherwise for g in graph.groups}
+    for pattern, number in table.items():
+        if not 0 < number < float("inf"):
+            raise BadBudget(f"{option}={number!r} for {pattern!r}: give a number above 0")
+        hits = fnmatch.filter(found, pattern)
+        if not hits and isinstance(value, Mapping):
+            raise UnknownName(f"{option}: group", pattern, list(found))
+        found |= dict.fromkeys(hits, number)
+    return found
+
+
+def multiples(graph: Graph, round_to: int | Mapping[str, int]) -> dict[str, int]:
+    """What the width of each group must be a multiple of."""
+    found = per_group("round_to", round_to, graph, 1)
+    if any(n != int(n) for n in found.values()):
+        raise BadBudget(f"round_to={round_to!r}: widths are whole numbers, give whole multiples")
+    return {name: int(n) for name, n in found.items()}
+
+
+def rounded(width: int, size: int, multiple: int) -> int:
+    """The width brought down to a multiple, and not below one; a group smaller than the multiple stays whole."""
+    if width >= size or multiple == 1:
+        return width
+    return min(size, max(width - width % multiple, multiple))
 
 
 def check_power(per_macs: float) -> None:

@@ -15,7 +15,7 @@ from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import Allocator, allocator, check_power, least_removal
+from .base import Allocator, allocator, check_power, least_removal, multiples, per_group, rounded
 
 
 @allocator("ranked")
@@ -27,11 +27,15 @@ class Ranked(Allocator):
     in between, cheap units of late layers gain on expensive ones of early layers.
 
     `min_keep`: units that each group keeps whatever happens (at least 1), or the fraction of the group if below 1.
-    Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
+    `keep` {group name or glob: fraction}: groups that get this fraction and take no part in the ranking. `round_to`, a
+    number or {group name or glob: number}: widths are brought down to multiples of it, so that more than one unit fewer
+    may miss the budget. Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
     """
 
     per_macs: float = 0.0
     min_keep: float = 1
+    keep: dict[str, float] | None = None
+    round_to: int | dict[str, int] = 1
 
     def __post_init__(self) -> None:
         check_power(self.per_macs)
@@ -44,21 +48,29 @@ class Ranked(Allocator):
             raise BadBudget(
                 "the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without"
             )
-        group, unit = self.order(graph, scores, cost)
-        removed = least_removal(group.size, _widths(graph, group), cost, budget)
+        group, _ = self.order(graph, scores, cost)
+        widths = self._widths(graph, group)
+        left = widths(least_removal(group.size, widths, cost, budget))
         kept = {}
-        for number, g in enumerate(graph.groups):
-            gone = unit[:removed][group[:removed] == number]
-            kept[g.name] = np.delete(np.arange(g.size), gone)
+        for g in graph.groups:
+            rising = np.argsort(scores[g.name].numpy(), kind="stable")
+            kept[g.name] = np.sort(rising[g.size - left[g.name] :])
         return Plan.keeping(graph, kept)
+
+    def _fixed(self, graph: Graph) -> dict[str, int]:
+        """The widths that are no matter of ranking."""
+        told = per_group("keep", self.keep, graph, 0.0) if self.keep else {}
+        return {g.name: max(1, int(told[g.name] * g.size)) for g in graph.groups if told.get(g.name)}
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""
         saving = cost.per_unit("macs") if self.per_macs else {}
+        fixed = self._fixed(graph)
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
             floor = max(1, math.ceil(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
+            floor = g.size if g.name in fixed else floor
             rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
             keys.append(score[rising])
             groups.append(np.full(rising.size, number))
@@ -70,12 +82,16 @@ class Ranked(Allocator):
         total = np.lexsort((unit, group, key))
         return group[total], unit[total]
 
+    def _widths(self, graph: Graph, group: NDArray[np.int64]) -> Callable[[int], dict[str, int]]:
+        sizes, fixed, steps = (
+            np.array([g.size for g in graph.groups]),
+            self._fixed(graph),
+            multiples(graph, self.round_to),
+        )
 
-def _widths(graph: Graph, group: NDArray[np.int64]) -> Callable[[int], dict[str, int]]:
-    sizes = np.array([g.size for g in graph.groups])
+        def at(step: int) -> dict[str, int]:
+            left = sizes - np.bincount(group[:step], minlength=sizes.size)
+            held = {g.name: fixed.get(g.name, int(n)) for g, n in zip(graph.groups, left, strict=True)}
+            return {g.name: rounded(held[g.name], g.size, steps[g.name]) for g in graph.groups}
 
-    def at(step: int) -> dict[str, int]:
-        left = sizes - np.bincount(group[:step], minlength=sizes.size)
-        return {g.name: int(n) for g, n in zip(graph.groups, left, strict=True)}
-
-    return at
+        return at

@@ -139,10 +139,11 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         stack.append(tracer.path)
         tracer.path = paths.get(id(module), tracer.path)
 
-    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        path = paths.get(id(module))
-        if path in blocks:
-            tracer.block(path, (args, kwargs), results(output))
+    def leave(module: nn.Module, args: Any, *rest: Any) -> None:
+        if len(rest) < 2:  # not (kwargs, output): the forward raised
+            tracer.broke_at = tracer.broke_at or tracer.path
+        elif (path := paths.get(id(module))) in blocks:
+            tracer.block(path, (args, rest[0]), results(rest[1]))
         tracer.path = stack.pop()
 
     pre = nn.modules.module.register_module_forward_pre_hook(enter)
@@ -221,7 +222,7 @@ def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tr
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise TraceError(
                 f"the forward goes by the values in a tensor ({error}) at {_line(error)}, in module "
-                f"{tracer.path or 'the model'!r}; trace needs a forward whose path and shapes depend on shapes alone"
+                f"{tracer.broke_at or 'the model'!r}; trace needs a forward whose path and shapes depend on shapes alone"
             ) from error
         outputs = results(output)
         if not outputs:

@@ -23,6 +23,7 @@ class Tracer(Watch):
     def __init__(self) -> None:
         self.labels = Labels()
         self.path = ""  # module being called
+        self.broke_at = ""  # the innermost module whose forward raised
         self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> name
         self.tensors: dict[str, tuple[Axis, ...]] = {}
