@@ -14,7 +14,7 @@ from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
 from .criteria.base import CRITERIA, Criterion
 from .criteria.evidence import Batches, Evidence, Loss, collect
-from .errors import BadModel, PlanError, UnknownName
+from .errors import BadModel, PlanError, UnknownName, VerificationError
 from .graph.example import Example
 from .groups.graph import Graph, trace
 from .groups.group import KINDS
@@ -103,6 +103,10 @@ def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "
     """
     if verify not in CHECKS:
         raise UnknownName("verify", verify, list(CHECKS))
+    if verify != "off" and any(p.is_meta for p in graph.model.parameters()):
+        raise VerificationError(
+            f"the model is on the meta device, where there are no numbers to compare; give verify='off', not {verify!r}"
+        )
     cost = CostModel(graph)
     work = edits(graph, plan)
     shift = shifts(graph, graph.model, plan)

@@ -19,6 +19,7 @@ from ..experiments.config import MethodSpec
 from ..experiments.models import example_for, resolve
 from ..graph.example import Example, tensors
 from ..groups.graph import Graph, trace
+from ..groups.group import KINDS
 from ..registry import Registry
 from ..surgery.checkpoint import KIND as PRUNED
 from ..surgery.checkpoint import load
@@ -84,10 +85,14 @@ def read_input(text: str) -> torch.Tensor:
     return torch.randn(sizes, generator=torch.Generator().manual_seed(0))
 
 
-def graph_of(net: nn.Module, example: Example, frozen: Sequence[str] | None) -> Graph:
-    """The model read once. Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape."""
+def graph_of(net: nn.Module, example: Example, frozen: Sequence[str] | None, kinds: str | None = None) -> Graph:
+    """The model read once; `kinds` as typed, such as `channel,head`, or None for all.
+
+    Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape.
+    """
+    wanted = KINDS if kinds is None else [kind.strip() for kind in kinds.split(",")]
     try:
-        return trace(net, example, frozen=frozen or ())
+        return trace(net, example, frozen=frozen or (), kinds=wanted)
     except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes that do not fit
         shapes = ", ".join(str(list(t.shape)) for t in tensors(example))
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -65,6 +65,7 @@ class Job:
     repair: Repair
     recipe: Recipe
     seed: int
+    kinds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def work(job: Job) -> Done:
     data = job.data
     net = model_of(job.model, job.classes or (data.classes if data else None), job.weights, job.seed)
     example: Example = data.example() if data and job.input is None else example_of(job.model, job.input)
-    graph = graph_of(net, example, job.frozen)
+    graph = graph_of(net, example, job.frozen, job.kinds)
     dense = accuracy(net, data, "the dense model")
     with doing("scoring, cutting, checking"):
         pruned = _cut(job, graph)

@@ -78,6 +78,15 @@ Frozen = Annotated[
         CHOICE,
     ),
 ]
+Kinds = Annotated[
+    str | None,
+    option(
+        "--kinds",
+        "KINDS",
+        "Kinds of unit that may be removed, joined by commas, of channel, head, neuron, stream, block. Default: all.",
+        CHOICE,
+    ),
+]
 Json = Annotated[bool, option("--json", None, "Print one JSON document in place of tables.", OUTPUT)]
 RepairKind = Annotated[Repair, option("--repair", "HOW", REPAIRS, CHOICE)]
 Calibration = Annotated[

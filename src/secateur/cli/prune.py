@@ -23,6 +23,7 @@ from .options import (
     Frozen,
     Input,
     Json,
+    Kinds,
     Model,
     Repair,
     RepairKind,
@@ -114,6 +115,7 @@ def prune(
     per_macs: Power = None,
     method: MethodSpec = None,
     frozen: Frozen = None,
+    kinds: Kinds = None,
     repair: RepairKind = Repair.NONE,
     calibration: Calibration = 512,
     finetune: Epochs = 0,
@@ -146,7 +148,7 @@ def prune(
         start = time.monotonic()
         images = job.load_data(data, job.need(by, recipe, repair.value))
         subject = (model, weights, classes, input, frozen, images)
-        task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed)
+        task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed, kinds)
         done = job.work(task)
         if out is not None:
             save(done.pruned, out)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadModel
-from ..groups.group import Group
+from ..groups.group import Group, Source
 from ..registry import Registry
 from .evidence import Evidence
 
@@ -39,11 +39,20 @@ CRITERIA: Registry[Criterion] = Registry("criterion", __package__)
 criterion = CRITERIA.register
 
 
+CHUNK = 2**18  # weights that are looked at in float64 at a time
+
+
 def rows(group: Group, evidence: Evidence) -> Iterator[Tensor]:
     """For each weight that writes the group, once, the part of each unit, flat: (units, m * I * kh * kw) float64.
 
-    Raises `BadModel` where a weight is computed, and so is no parameter to look at.
+    Raises `BadModel` where a weight is computed from several, and so is no parameter to look at.
     """
+    for weight, source in written(group, evidence):
+        yield part(weight, source, slice(None))
+
+
+def written(group: Group, evidence: Evidence) -> Iterator[tuple[Tensor, Source]]:
+    """Each weight that writes the group, once, and where. Raises `BadModel`."""
     for source in {s.writer.weight: s for s in group.sources}.values():
         writer = source.writer
         if writer.weight is None:
@@ -51,19 +60,34 @@ def rows(group: Group, evidence: Evidence) -> Iterator[Tensor]:
                 f"group {group.name!r} is written by {writer.path!r}, whose weight is computed from others; use a "
                 f"criterion that does not look at weights, or frozen={group.name!r}"
             )
-        weight = evidence.weight(writer.weight)
-        index = torch.from_numpy(source.index.reshape(-1)).to(weight.device)
-        taken = weight.index_select(writer.weight_axis, index).movedim(writer.weight_axis, 0)
-        yield taken.to("cpu", torch.float64).reshape(group.size, -1)
+        yield evidence.weight(writer.weight), source
 
 
-def reduce_rows(group: Group, evidence: Evidence, f: Callable[[Tensor], Tensor], reduction: Reduction) -> Tensor:
-    """One score per unit from one score per unit and writing layer.
+def part(weight: Tensor, source: Source, units: slice) -> Tensor:
+    """What these units hold of a weight, flat: (units, m * I * kh * kw) float64."""
+    index = source.index[units]
+    at = torch.from_numpy(index.reshape(-1)).to(weight.device)
+    taken = weight.index_select(source.writer.weight_axis, at).movedim(source.writer.weight_axis, 0)
+    return taken.reshape(len(index), -1).to("cpu", torch.float64)
+
+
+def _rowwise(weight: Tensor, source: Source, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """As `f` of all rows, a few rows at a time: large weights are never copied whole."""
+    units = len(source.index)
+    step = max(1, CHUNK * units // max(weight.numel(), 1))
+    return torch.cat([f(part(weight, source, slice(a, a + step))) for a in range(0, units, step)])
+
+
+def reduce_rows(
+    group: Group, evidence: Evidence, f: Callable[[Tensor], Tensor], reduction: Reduction, *, rowwise: bool = False
+) -> Tensor:
+    """One score per unit from one score per unit and writing layer. `rowwise`: f looks at each row alone.
 
     "mean" divides each layer's scores by their mean before averaging, so that no layer drowns the others by its scale
     alone; "sum" adds them as they are; "first" takes the first writing layer.
     """
-    each = [f(r) for r in rows(group, evidence)]
+    found = written(group, evidence)
+    each = [_rowwise(w, s, f) if rowwise else f(part(w, s, slice(None))) for w, s in found]
     if reduction == "first":
         return each[0]
     if reduction == "sum":

@@ -26,4 +26,4 @@ class L1(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        return reduce_rows(group, evidence, lambda rows: rows.abs().sum(1), self.reduction)
+        return reduce_rows(group, evidence, lambda rows: rows.abs().sum(1), self.reduction, rowwise=True)

@@ -20,4 +20,4 @@ class L2(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        return reduce_rows(group, evidence, lambda rows: rows.norm(dim=1), self.reduction)
+        return reduce_rows(group, evidence, lambda rows: rows.norm(dim=1), self.reduction, rowwise=True)

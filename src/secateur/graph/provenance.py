@@ -175,7 +175,7 @@ def evaluate(source: Source, attributes: dict[Attribute, int], kept: Callable[[A
     return source
 
 
-def _is_settings(value: Any) -> bool:
+def is_settings(value: Any) -> bool:
     """Whether an attribute of a module is an object of settings, such as a config."""
     foreign = (nn.Module, torch.Tensor, torch.device, torch.dtype, type, ModuleType)
     return hasattr(value, "__dict__") and not isinstance(value, foreign) and not callable(value)
@@ -187,7 +187,7 @@ def holders(model: nn.Module) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, module in model.named_modules():
         yield path, "", vars(module)
         for name, value in list(vars(module).items()):
-            if not name.startswith("_") and id(value) not in seen and _is_settings(value):
+            if not name.startswith("_") and id(value) not in seen and is_settings(value):
                 seen.add(id(value))
                 yield path, f"{name}.", vars(value)
 

@@ -77,7 +77,8 @@ class Solver:
         for j, part in enumerate(product.parts):
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
-                ranks.append((-int(self._rank[self.classes[part]].max()), -part.size, j))
+                rank = int(self._rank[self.classes[part]].max())
+                ranks.append((part.size == 1, -rank, -part.size, j))  # of a single index nothing can be cut
         return [j for *_, j in sorted(ranks)]
 
     def _choose(self, product: Product, parts: list[int]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import TraceError
 from .example import Example, as_call, map_tensors, results, tensors
-from .provenance import Size, Traced, traced_attributes
+from .provenance import Size, Traced, is_settings, traced_attributes
 from .record import Trace
-from .rules import FUNCTIONS, STATES_SIZES, Call, lookup
+from .rules import FUNCTIONS, STATED, STATES_SIZES, Call, lookup
 from .tracer import Tracer
 
 
@@ -45,6 +49,8 @@ class _Authored(TorchFunctionMode):
         outer = self.tracer.call
         self.tracer.call = (name, args, kwargs)
         try:
+            if name in STATED:
+                STATED[name](self.tracer, *args, **kwargs)
             if name in FUNCTIONS:
                 return FUNCTIONS[name](self.tracer, *args, **kwargs)
             if name not in STATES_SIZES:
@@ -155,23 +161,64 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         post.remove()
 
 
+def _holdings(model: nn.Module) -> list[tuple[Any, Any]]:
+    """The lists, dicts, sets and plain objects that modules hold, each with a copy of what is in it."""
+    found: list[tuple[Any, Any]] = []
+    seen: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if id(value) in seen or isinstance(value, (nn.Module, Tensor)):
+            return
+        plain = is_settings(value)
+        if not plain and not isinstance(value, (list, dict, set, deque)):
+            return
+        seen.add(id(value))
+        inside = vars(value) if plain else value
+        found.append((inside, copy.copy(inside)))
+        for child in list(inside.values() if isinstance(inside, dict) else inside):
+            visit(child)
+
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                visit(value)
+    return found
+
+
+def _restore(held: Any, before: Any) -> None:
+    if isinstance(held, (dict, set)):
+        held.clear()
+        held.update(before)
+    elif list(held) != list(before) or len(held) != len(before):
+        held.clear()
+        held.extend(before)
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, to be run; after it all is as before: attributes, modes, buffers, and the RNG."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    holdings, drawn, drawn_by_numpy = _holdings(model), random.getstate(), np.random.get_state()
     mha = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides the plain ops that rules and masks speak of
     try:
         for module, _, buffers in kept:
             module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
         model.eval()
+        grads = torch.is_grad_enabled()
         with torch.random.fork_rng(devices=devices), ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))  # there ops arrive before they are taken apart
+            stack.enter_context(torch.set_grad_enabled(grads))
             for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
                 stack.enter_context(torch.autocast(device, enabled=False))  # its casts hide parameters
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(mha)
+        random.setstate(drawn)
+        np.random.set_state(drawn_by_numpy)
+        for held, before in holdings:
+            _restore(held, before)
         for module, attributes, buffers in kept:
             vars(module).clear()
             vars(module).update(attributes)
@@ -184,7 +231,7 @@ def read(model: nn.Module, example: Example) -> Trace:
 
     Raises `BadExample` for an example that is no call. Errors of the model's own forward come through as they are.
     """
-    with torch.inference_mode(False):  # there ops would arrive before they are taken apart
+    with torch.inference_mode(False):
         return _read(model, *as_call(example))
 
 
@@ -222,7 +269,7 @@ def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tr
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise TraceError(
                 f"the forward goes by the values in a tensor ({error}) at {_line(error)}, in module "
-                f"{tracer.broke_at or 'the model'!r}; trace needs a forward whose path and shapes depend on shapes alone"
+                f"{tracer.broke_at or 'the model'!r}; a trace needs a path and shapes that depend on shapes alone"
             ) from error
         outputs = results(output)
         if not outputs:

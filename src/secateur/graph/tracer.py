@@ -35,6 +35,7 @@ class Tracer(Watch):
         self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
         self._outside: dict[int, str] = {}  # parameters as the model itself holds them -> name
+        self._numbers: dict[int, Axis] = {}  # tensor id -> the axis whose indices its values number
         self._chosen: dict[int, str] = {}  # tensor id -> the parameter that it is a choice from
         self._pinned: dict[Attribute, str] = {}
         self.contractions: list[Contraction] = []
@@ -74,6 +75,8 @@ class Tracer(Watch):
     def saw(self, op: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Note who reads whom, and which results depend on parameters alone."""
         for tensor in inputs:
+            if id(tensor) in self._numbers:
+                self.freeze(self._numbers[id(tensor)], "the number of one of its indices is used")
             self._readers.setdefault(id(tensor), []).append(op)
             if id(tensor) in self.names:
                 self._read.add(self.names[id(tensor)])
@@ -95,6 +98,10 @@ class Tracer(Watch):
         self._static.add(id(tensor))
         if id(parameter) in self.names:
             self._chosen[id(tensor)] = self.names[id(parameter)]
+
+    def numbers(self, tensor: Tensor, axis: Axis) -> None:
+        """The tensor's values are numbers of indices of this axis: who reads them freezes it."""
+        self._numbers[id(tensor)] = np.concatenate([self._numbers.get(id(tensor), axis[:0]), axis])
 
     # --- what rules say ----------------------------------------------------------------------------------------
     def unify(self, a: Axis, b: Axis) -> Axis:
@@ -119,7 +126,7 @@ class Tracer(Watch):
         weight = self.names.get(id(self._base(w)))
         number = len(self.contractions)
         self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight, geometry, number))
-        if self.is_static(w):
+        if self.is_static(w) and not self.is_static(x):
             self.mark(w_axis, IN)
 
     def reduce(
@@ -159,7 +166,9 @@ class Tracer(Watch):
         name = self.names.get(id(base)) or self._outside.get(id(base)) or self._chosen.get(id(base))
         computed = name is None
         if computed:
-            held = [n for n, axes in self.tensors.items() if len(axes) > 1 and any(a is written for a in axes)]
+            held = [
+                n for n, axes in self.tensors.items() if len(axes) > 1 and any(np.array_equal(a, written) for a in axes)
+            ]
             name = held[0] if held else None
         own = self.tensors[name] if name is not None else ()
         position = next((i for i, axis in enumerate(own) if axis is written or np.array_equal(axis, written)), 0)
@@ -222,7 +231,7 @@ class Tracer(Watch):
         """Close the ledger: outputs are never cut; classes, roles and writers are settled."""
         self.path = ""
         for tensor in outputs:
-            for axis in self.axes(tensor):
+            for axis in (*self.axes(tensor), *[self._numbers[i] for i in (id(tensor),) if i in self._numbers]):
                 self.freeze(axis, "reaches the model's output")
         roles = np.zeros(self.labels.count, dtype=np.int8)
         for axis, role in self._marks:

@@ -29,8 +29,7 @@ class Frozen:
 class _Places:
     """Every index of every place (an axis of a tensor, or an axis that the cost counts), flat."""
 
-    place: NDArray[np.int64]
-    position: NDArray[np.int64]
+    place: NDArray[np.int32]
     cls: NDArray[np.int64]
 
 
@@ -40,13 +39,12 @@ def _places(trace: Trace) -> _Places:
     axes: list[Axis] = [*tensor_axes, *counted.values()]
     if not axes:
         empty = np.zeros(0, dtype=np.int64)
-        return _Places(empty, empty, empty)
+        return _Places(empty, empty)
     sizes = np.array([a.size for a in axes])
     labels = np.concatenate(axes)
-    place = np.repeat(np.arange(len(axes)), sizes)
-    position = np.arange(labels.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place = np.repeat(np.arange(len(axes), dtype=np.int32), sizes)
     live = labels > 0
-    return _Places(place[live], position[live], trace.classes[labels[live]])
+    return _Places(place[live], trace.classes[labels[live]])
 
 
 def _signatures(places: _Places, classes: int) -> NDArray[np.uint64]:

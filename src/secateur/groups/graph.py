@@ -18,6 +18,8 @@ from ..graph.trace import read
 from .find import Frozen, find_groups
 from .group import KINDS, Group
 
+SHOWN = 6  # reasons, and groups of one reason, that a coverage report lists
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -31,13 +33,32 @@ class Coverage:
         """Units that a plan may remove."""
         return sum(g.size for g in self.groups)
 
+    def by_reason(self) -> dict[str, list[Frozen]]:
+        """What is frozen, by its reason; the most frequent reason first."""
+        found: dict[str, list[Frozen]] = {}
+        for f in self.frozen:
+            found.setdefault(f.reason, []).append(f)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
     def __str__(self) -> str:
         total = len(self.groups) + len(self.frozen)
         lines = [f"{len(self.groups)} of {total} groups prunable ({self.units} units); {len(self.frozen)} frozen"]
-        for f in self.frozen:
-            at = f" at {f.path}" if f.path else ""
-            lines.append(f"  frozen: {f.name} ({f.size}): {f.reason}{at}")
+        reasons = self.by_reason()
+        for reason in list(reasons)[:SHOWN]:
+            lines += _because(reason, reasons[reason])
+        rest = [f for reason in list(reasons)[SHOWN:] for f in reasons[reason]]
+        if rest:
+            lines.append(f"  {len(rest)} more frozen, for {len(reasons) - SHOWN} other reasons")
         return "\n".join(lines)
+
+
+def _because(reason: str, found: list[Frozen]) -> list[str]:
+    places = [f" at {f.path}" if f.path else "" for f in found]
+    if len(found) == 1:
+        return [f"  frozen: {found[0].name} ({found[0].size}): {reason}{places[0]}"]
+    each = [f"    {f.name} ({f.size}){at}" for f, at in zip(found, places, strict=True)]
+    more = [f"    and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return [f"  {len(found)} frozen: {reason}", *each[:SHOWN], *more]
 
 
 @dataclass(frozen=True, eq=False)

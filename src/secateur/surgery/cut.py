@@ -116,8 +116,18 @@ def restate(module: nn.Module) -> None:
             setattr(module, attribute, value)
 
 
+def _raw_weight(module: nn.Module) -> Any:
+    """The weight, or what a parametrization computes it from; asking for a computed one could change its buffers."""
+    own = module._parameters.get("weight")
+    held = module._modules.get("parametrizations")
+    if own is not None or held is None or "weight" not in dict(held.named_children()):
+        return own
+    of = dict(dict(held.named_children())["weight"].named_parameters(recurse=False))
+    return of.get("original", of.get("original1"))
+
+
 def _stated(module: nn.Module) -> dict[str, Any]:
-    weight = getattr(module, "weight", None)
+    weight = _raw_weight(module)
     if isinstance(module, nn.modules.conv._ConvNd) and isinstance(weight, Tensor):
         first, second = weight.shape[0], weight.shape[1] * module.groups
         names = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
@@ -125,10 +135,10 @@ def _stated(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.Linear) and isinstance(weight, Tensor):
         return {"out_features": weight.shape[0], "in_features": weight.shape[1]}
     if isinstance(module, nn.modules.batchnorm._NormBase):
-        held = weight if isinstance(weight, Tensor) else module.running_mean
+        held = weight if isinstance(weight, Tensor) else module._buffers.get("running_mean")
         return {} if held is None else {"num_features": held.shape[0]}
     if isinstance(module, nn.Embedding):
-        return {"num_embeddings": module.weight.shape[0], "embedding_dim": module.weight.shape[1]}
+        return {} if weight is None else {"num_embeddings": weight.shape[0], "embedding_dim": weight.shape[1]}
     if isinstance(module, nn.GroupNorm) and isinstance(weight, Tensor):
         return {"num_channels": weight.shape[0]}
     return {}

@@ -20,7 +20,14 @@ _WIDER = {torch.complex32: torch.complex128, torch.complex64: torch.complex128} 
     (torch.float16, torch.bfloat16, torch.float32), torch.float64
 )
 # These check that all their arguments are of one type before any op runs.
-_CHECKED = {*FUNCTIONS, *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))}
+_CHECKED = {
+    *FUNCTIONS,
+    "prelu",
+    "bilinear",
+    "rms_norm",
+    *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3)),
+}
+COLUMNS = 2**18  # numbers of a matrix that are brought to float64 at a time
 # These only move numbers; what they give is widened, not the whole table that they read.
 _GATHERS = {"aten.embedding", "aten.index", "aten._unsafe_index", "aten.index_select", "aten.gather"}
 
@@ -46,7 +53,24 @@ class _Ops(TorchDispatchMode):
             return func(*args, **kwargs)
         if str(func).rpartition(".")[0] in _GATHERS:
             return wider(func(*args, **kwargs))
+        if str(func) in ("aten.mm.default", "aten.addmm.default") and _is_large(args[-1]):
+            return _by_columns(func, args)
         return func(*wider(args), **wider(kwargs))
+
+
+def _is_large(weight: Tensor) -> bool:
+    return weight.dtype in _WIDER and weight.numel() > COLUMNS
+
+
+def _by_columns(func: Any, args: Any) -> Tensor:
+    """A product with a large matrix, some of its columns at a time, so that it is never whole in float64."""
+    *bias, x, weight = args
+    step = max(1, COLUMNS // weight.shape[0])
+    made = []
+    for at in (slice(a, a + step) for a in range(0, weight.shape[1], step)):
+        own = [b[..., at] if b.shape[-1] > 1 else b for b in bias]
+        made.append(func(*wider(own), wider(x), wider(weight[:, at])))
+    return torch.cat(made, dim=1)
 
 
 def _beside(args: Any) -> Any:

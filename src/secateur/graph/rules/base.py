@@ -45,6 +45,9 @@ RULES: dict[str, Rule] = {}
 # Functions seen whole, before they fall apart into ops: rule(tracer, *args, **kwargs) -> result.
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
+# Functions whose ints are read before they fall apart into ops: rule(tracer, *args, **kwargs).
+STATED: dict[str, Callable[..., None]] = {}
+
 # Functions whose ints a rule reads; an int that arrives at any other function must stay as it is.
 STATES_SIZES = {"size", "__get__"}
 

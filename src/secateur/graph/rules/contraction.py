@@ -81,7 +81,11 @@ def _matmul(tracer: Tracer, call: Call, a: Tensor, b: Tensor, first: int, bias: 
     rows, columns = a_axes[-2], b_axes[-1]
     lead = tuple(tracer.unify(p, q) for p, q in zip(a_axes[:-2], b_axes[:-2], strict=True))
     linear = tracer.is_static(a) or tracer.is_static(b)
-    if linear:
+    if tracer.is_static(a) and tracer.is_static(b):  # a weight made of two: what they share is written and read here
+        tracer.mark(b_axes[-2], OUT)
+        tracer.mark(a_axes[-1], IN)
+        tracer.writer(b, "linear", b, b_axes[-2], None, axis=b_axes[-2])
+    elif linear:
         for tensor, axis in ((a, rows), (b, columns)):
             if tracer.is_static(tensor):
                 tracer.mark(axis, OUT)
@@ -92,9 +96,9 @@ def _matmul(tracer: Tracer, call: Call, a: Tensor, b: Tensor, first: int, bias: 
         columns = tracer.unify(columns, tracer.axes(bias)[-1])
     tracer.set(output, (*lead, rows, columns))
     tracer.term("linear" if linear else "matmul", prod(output.shape[:-3]), *lead[-1:], rows, a_axes[-1], columns)
-    if tracer.is_static(b):
+    if tracer.is_static(b) and not tracer.is_static(a):
         tracer.writer(output, "linear", b, b_axes[-1], bias, axis=columns)
-    elif linear:
+    elif tracer.is_static(a) and not tracer.is_static(b):
         tracer.writer(output, "linear", a, rows, bias, axis=rows)
 
 

@@ -22,7 +22,7 @@ def pad(tracer: Tracer, call: Call) -> None:
     """Constant indices before and after; on an axis that can be cut they can too, if the amounts can be rewritten."""
     x, output = call.args[0], call.outputs[0]
     amounts = list(call.args[1])
-    stated = tracer.stated(1, "pad")
+    stated = tracer.stated(1, "pad") if tracer.call[0] == "pad" else amounts
     axes = list(tracer.axes(x))
     for k in range(len(amounts) // 2):
         d = x.dim() - 1 - k

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ..labels import frozen_axis, is_live
 from ..record import AFFINE, BLOCK, EQUAL
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, rule
+from .base import STATED, STATES_SIZES, Call, rule
 
 STATES_SIZES |= {"layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm"}
 
@@ -33,6 +35,15 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
         if statistic.dim() == 1 and statistic.shape[0] == axes[1].size:
             tracer.set(statistic, (axes[1],))
     tracer.reduce(call.record, (axes[0], *axes[2:]))
+
+
+def rms_norm(tracer: Tracer, x: Tensor, normalized_shape: Any, *_: Any, **__: Any) -> None:
+    """Some devices take it apart; what its caller stated must follow all the same."""
+    for axis, value in zip(tracer.axes(x)[-len(normalized_shape) :], normalized_shape, strict=True):
+        tracer.require(value, axis, "normalized_shape")
+
+
+STATED["rms_norm"] = rms_norm
 
 
 @rule("aten.native_layer_norm", "aten._fused_rms_norm")

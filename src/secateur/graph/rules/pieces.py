@@ -225,6 +225,22 @@ def embedding(tracer: Tracer, call: Call) -> None:
     tracer.set(call.outputs[0], (*tracer.axes(at), width))
 
 
+@rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(tracer: Tracer, call: Call) -> None:
+    """Sums, means or maxima of rows of a table: the rows stay, the width passes."""
+    table, weights = call.args[0], call.arg(6, "per_sample_weights")
+    rows, width = tracer.axes(table)
+    tracer.freeze(rows, "rows of a table are read by number")
+    for axis in tracer.axes(weights) if weights is not None else ():
+        tracer.freeze(axis, "weighs rows of a table")
+    for output in call.outputs:
+        tracer.set(output, tuple(frozen_axis(n) for n in output.shape))
+    if tracer.is_static(table):
+        tracer.mark(width, OUT)
+        tracer.writer(call.outputs[0], "embedding", table, width, None, axis=width)
+    tracer.set(call.outputs[0], (frozen_axis(call.outputs[0].shape[0]), width))
+
+
 @rule("aten.topk", "aten.sort")
 def ranked(tracer: Tracer, call: Call) -> None:
     """Indices change places by their values: they must stay."""

@@ -31,6 +31,8 @@ def _recurrent(name: str) -> Callable[..., Any]:
         packed = int(isinstance(args[1], Tensor) or isinstance(args[2], (tuple, list)))
         hx, weights, biases, _, _, _, bidirectional = args[packed : packed + 7]
         states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+        if weights[1].shape[1] * _GATES[name] != weights[1].shape[0]:
+            return _projected(tracer, (x, states, list(weights)), bidirectional)
         axis = tracer.axes(x)[-1]
         masks: list[tuple[tuple[int, ...], int, Axis]] = [((0,), x.dim() - 1, axis)]
         hidden = tracer.axes(states[0])[-1]
@@ -53,6 +55,20 @@ def _recurrent(name: str) -> Callable[..., Any]:
         return (output, *last)
 
     return rule
+
+
+def _projected(tracer: Tracer, given: tuple[Tensor, list[Tensor], list[Tensor]], bidirectional: bool) -> Any:
+    """An LSTM whose hidden state is projected to fewer numbers: nothing about it is cut."""
+    x, states, weights = given
+    for tensor in (x, *states, *weights):
+        for axis in tracer.axes(tensor):
+            tracer.freeze(axis, "a recurrent layer with a projection reads it")
+    steps, each = x.numel() // int(x.shape[-1]), sum(w.numel() for w in weights if w.dim() == 2)
+    tracer.term("linear", steps * each)
+    output = x.new_empty((*map(int, x.shape[:-1]), int(weights[1].shape[1]) * (2 if bidirectional else 1)))
+    tracer.saw("lstm", [x, *states, *weights], [output])
+    tracer.whole("lstm")
+    return (output, *(torch.empty_like(state) for state in states))
 
 
 def _cell(tracer: Tracer, cell: list[Tensor], read: Axis, gates: int, steps: int) -> None:

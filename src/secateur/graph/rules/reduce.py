@@ -103,13 +103,13 @@ def reduce(tracer: Tracer, call: Call) -> None:
         dims = list(range(x.dim()))
     dims = {d % x.dim() for d in ([dims] if isinstance(dims, int) else dims)} if x.dim() else set()
     axes = tracer.axes(x)
-    if "arg" in name or (name in ("max", "min") and len(call.outputs) > 1):
-        for d in dims:
-            tracer.freeze(axes[d], f"{call.name} gives the number of an index")
     keep = call.outputs[0].dim() == x.dim()
     passed = [frozen_axis(1) if d in dims else axes[d] for d in range(x.dim()) if keep or d not in dims]
     for out in call.outputs:
         tracer.set(out, tuple(passed))
+        if not out.is_floating_point() and ("arg" in name or name in ("max", "min")):
+            for d in dims:
+                tracer.numbers(out, axes[d])
     tracer.reduce(call.record, [axes[d] for d in dims])
     return None
 
