@@ -7,10 +7,10 @@ WORKERS ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test fuzz check bench bench-engine matrix docs clean
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ demo: $(VENV)/.core  ## train a small net on real digits, prune it by several me
 test: $(VENV)/.check  ## every test (a few minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+fuzz: $(VENV)/.check  ## the laws on 5,000 random networks (half an hour on 2 cores)
+	OMP_NUM_THREADS=1 SECATEUR_FUZZ=5000 $(BIN)/python -m pytest -n $(WORKERS) --dist load tests/fuzz
+
 check: $(VENV)/.check  ## lint, types, floors, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,6 +46,17 @@ check: $(VENV)/.check  ## lint, types, floors, docs
 
 bench: $(VENV)/.bench  ## the peer's row of the README (needs SECATEUR_DATA; ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peer_resnet20.py
+
+bench-engine: $(VENV)/.bench  ## the engine against the peer: speed, growth, memory, cost of the check (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/memory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/verify_cost.py
+
+matrix: $(VENV)/.check  ## docs/compatibility.md: every model of the zoo, two ways (an hour; goes on where it stopped)
+	$(BIN)/python benchmarks/zoo/run.py --how uniform --limit-seconds 300 --out benchmarks/results/zoo_uniform.jsonl
+	$(BIN)/python benchmarks/zoo/run.py --how ranked --limit-seconds 300 --out benchmarks/results/zoo_ranked.jsonl
+	$(BIN)/python benchmarks/zoo/table.py
 
 docs: $(VENV)/.check  ## the methods table, the demo report and its screenshot
 	$(BIN)/python scripts/docs.py

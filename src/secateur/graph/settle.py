@@ -12,7 +12,7 @@ from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, 
 from .record import EQUAL, HEAD, Need, Owner, restated
 from .solve import Solver
 
-TRIALS = 3  # random cuts on which every stated int must come out right
+TRIALS = 3  # random cuts, besides those that tell any two classes apart
 
 
 def settle(
@@ -91,14 +91,21 @@ def _wrong(
     classes: Axis,
     frozen: dict[int, Freeze],
 ) -> Iterator[Need]:
-    """Needs that fail after some random cut."""
-    touched = [n for n in needs if is_live(n.axis) or any(is_live(a) for a in _axes(n.source, owners))]
+    """Needs that fail after some cut. Of any two classes some trial removes the one and not the other."""
     fixed = np.zeros(int(classes.max()) + 1, dtype=bool)
     fixed[[int(classes[0]), *frozen]] = True
+    held = {id(n): [n.axis, *_axes(n.source, owners)] for n in needs}
+    open_ = {id(axis): not fixed[classes[axis]].all() for axes in held.values() for axis in axes}
+    touched = [n for n in needs if any(open_[id(axis)] for axis in held[id(n)])]
+    if not touched:
+        return
+    involved = np.unique(np.concatenate([classes[axis] for n in touched for axis in held[id(n)]]))
+    involved = involved[~fixed[involved]]
     failed: set[int] = set()
-    rng = np.random.default_rng(0)
-    for _ in range(TRIALS if touched else 0):
-        alive = (fixed | (rng.random(fixed.size) < 0.6))[classes]
+    for keep in _trials(involved.size):
+        alive_classes = np.ones(fixed.size, dtype=bool)
+        alive_classes[involved[~keep]] = False
+        alive = alive_classes[classes]
         counts: dict[int, int] = {}
 
         def kept(axis: Axis, alive: NDArray[np.bool_] = alive, counts: dict[int, int] = counts) -> int:
@@ -109,6 +116,17 @@ def _wrong(
         values = restated(owners, attributes, kept)
         failed |= {id(n) for n in touched if evaluate(n.source, values, kept) != kept(n.axis)}
     yield from (n for n in touched if id(n) in failed)
+
+
+def _trials(count: int) -> Iterator[NDArray[np.bool_]]:
+    """Which of `count` classes live: by each bit of their number and by its opposite, and at random."""
+    number, rng = np.arange(count), np.random.default_rng(0)
+    for bit in range(max(count - 1, 1).bit_length()):
+        lives = (number >> bit) & 1 == 1
+        yield lives
+        yield ~lives
+    for _ in range(TRIALS):
+        yield rng.random(count) < 0.6
 
 
 def _axes(source: Source, owners: dict[Attribute, Owner]) -> list[Axis]:

@@ -199,7 +199,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, to be run; after it all is as before: attributes, modes, buffers, and the RNG."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
-    holdings, drawn, drawn_by_numpy = _holdings(model), random.getstate(), np.random.get_state()
+    holdings, drawn, drawn_by_numpy = _holdings(model), random.getstate(), np.random.get_state()  # noqa: NPY002  users' own
     mha = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides the plain ops that rules and masks speak of
     try:
@@ -216,7 +216,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(mha)
         random.setstate(drawn)
-        np.random.set_state(drawn_by_numpy)
+        np.random.set_state(drawn_by_numpy)  # noqa: NPY002
         for held, before in holdings:
             _restore(held, before)
         for module, attributes, buffers in kept:

@@ -38,8 +38,7 @@ def _places(trace: Trace) -> _Places:
     counted = {id(axis): axis for term in trace.terms for axis in term.axes}
     axes: list[Axis] = [*tensor_axes, *counted.values()]
     if not axes:
-        empty = np.zeros(0, dtype=np.int64)
-        return _Places(empty, empty)
+        return _Places(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64))
     sizes = np.array([a.size for a in axes])
     labels = np.concatenate(axes)
     place = np.repeat(np.arange(len(axes), dtype=np.int32), sizes)

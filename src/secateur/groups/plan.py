@@ -137,6 +137,11 @@ class Plan(_Edit):
             raise PlanError("plans with foldings do not compose; cut once with the composed plan and fold then")
         kept = self.kept
         for name, units in later.kept.items():
+            if name in kept and units[-1] >= len(kept[name]):
+                raise PlanError(
+                    f"the later plan asks for unit {units[-1]} of group {name!r}, of which the first leaves "
+                    f"{len(kept[name])}; it was made for another model"
+                )
             kept[name] = kept[name][units] if name in kept else units
         return Plan(edits=tuple(Keep(group=g, units=tuple(map(int, u))) for g, u in kept.items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def pad(tracer: Tracer, call: Call) -> None:
     tracer.set(output, tuple(axes))
 
 
-def _padded(tracer: Tracer, axis: Axis, amounts: tuple[int, int], stated: tuple[int, int]) -> Axis:
+def _padded(tracer: Tracer, axis: Axis, amounts: Sequence[int], stated: Sequence[int]) -> Axis:
     parts = []
     for amount, value in zip(amounts, stated, strict=True):
         if amount < 0:

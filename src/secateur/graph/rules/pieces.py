@@ -122,7 +122,9 @@ def _sizes(tracer: Tracer, pieces: list[Axis]) -> None:
     stated = args[1] if len(args) > 1 else tracer.stated(1, "split_size")
     if stated is None:
         stated = tracer.stated(1, "split_size_or_sections")
-    if function in {"split", "split_with_sizes"} and isinstance(stated, (int, tuple, list)):
+    if function in {"split", "split_with_sizes"} and (
+        (isinstance(stated, int) and equal) or isinstance(stated, (tuple, list))
+    ):
         sizes = [stated] * len(pieces) if isinstance(stated, int) else stated
         for size, piece in zip(sizes, pieces, strict=True):
             tracer.require(size, piece, f"a size given to {function}")

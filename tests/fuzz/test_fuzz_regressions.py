@@ -1,0 +1,72 @@
+"""Smallest programs on which random networks once found the engine wrong, one each, and what went wrong."""
+
+import pytest
+from fuzz_laws import Coverage, check
+
+V = (("V", (2, 4)),)
+T = (("T", (2, 3, 6)),)
+LAYER, HEAD = ("linear", (0,), {"out": 4}), {"each": False}
+
+
+def program(inputs, *ops):
+    """A chain: the output is what the last op gives."""
+    return {"inputs": inputs, "ops": ops, "outputs": (len(inputs) + len(ops) - 1,)}
+
+
+CASES = {
+    # Tracing never ended: `split(size)` asks that two unequal pieces are of one int.
+    "unequal-split": {
+        "inputs": V,
+        "ops": (LAYER, ("split", (1,), {"first": 3, "how": "equal"}), ("head", (2,), {}), ("head", (3,), {})),
+        "outputs": (4, 5),
+    },
+    # `normalized_shape` of nn.RMSNorm stayed as it was.
+    "library-rms": program(V, LAYER, ("rms", (1,), {"style": "library"}), ("head", (2,), {})),
+    # Masked execution in float64 ran prelu on a float64 input and a float32 weight.
+    "prelu": program(V, LAYER, ("prelu", (1,), {"each": False}), ("head", (2,), {})),
+    # Whether view(b, t, heads, c // heads) can follow was decided by chance: three random cuts of two heads may all
+    # keep both or none, and then tell nothing.
+    "heads-of-two": program(
+        T,
+        (
+            "attention",
+            (0,),
+            {
+                "heads": 2,
+                "kv": 2,
+                "dim": 2,
+                "view": "last",
+                "how": "scaled",
+                "join": "minus",
+                "norm": "",
+                "bias": True,
+            },
+        ),
+        ("head", (1,), HEAD),
+    ),
+    # Fast path of nn.MultiheadAttention: the embedding's width was taken for free, `embed_dim` stayed.
+    "mha": program(T, LAYER, ("mha", (1,), {"heads": 4, "weights": False}), ("head", (2,), HEAD)),
+    # The same of a slice behind padding: its first graph lets the units go, the graph of the cut model freezes them.
+    "slice-behind-padding": program(
+        (("N", (2, 4)),),
+        ("embed", (0,), {"width": 4}),
+        ("pad", (1,), {"before": 2, "after": 0, "attributes": True}),
+        ("slice", (2,), {"start": 4, "length": 2, "how": "attributes"}),
+        ("conv1d", (3,), {"out": 12, "kernel": 1, "bias": False}),
+        ("head", (4,), {"each": True}),
+    ),
+    # Tokens that are a transposed view: linear took another path when masked than when traced.
+    "strided-linear": program(T, ("mixer", (0,), {"inner": 4}), ("head", (1,), HEAD)),
+}
+
+
+OPEN = {"unequal-split", "library-rms", "prelu", "heads-of-two", "slice-behind-padding"}  # take out what is mended
+
+
+def marked(name):
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in OPEN else name
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in CASES])
+def test_what_once_failed_holds(name, tmp_path):
+    check(CASES[name], tmp_path, Coverage(), seconds=4.0)
