@@ -1,5 +1,6 @@
 """One forward, read: what is seen through, what is refused, what is put back."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,9 @@ FOLLOWED = {
     "shape": (lambda net, x: x.view(x.shape[0], x.shape[1] * 36), ()),
     "shape unpacked": (lambda net, x: (lambda b, c, h, w: x.view(b, c * h * w))(*x.shape), ()),
     "size(dim)": (lambda net, x: x.view(x.size(0), x.size(1) * 36), ()),
+    "an attribute times a number": (lambda net, x: x.view(2, net.width * 36), ()),
+    "an attribute times two": (lambda net, x: x.view(2, 2 * net.width * 18), ()),
+    "unflatten by an attribute": (lambda net, x: x.flatten(1).unflatten(1, (net.width, 36)).flatten(1), ()),
 }
 
 
@@ -61,14 +65,49 @@ HALVED = {
     "swapped": lambda net, x: torch.cat(x.chunk(2, 1)[::-1], 1).flatten(1),
     "gated": lambda net, x: (lambda a, b: torch.cat([a * b.sigmoid(), b], 1))(*x.chunk(2, 1)).flatten(1),
     "more chunks than there are": lambda net, x: torch.cat(x.chunk(4, 1)[::-1], 1).flatten(1),
+    "shuffled": lambda net, x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1),
 }
+
+
+def sliced(model, kept):
+    """The smaller `Shaped`, made by hand: channels of the convolution, and 36 columns of the linear layer for each."""
+    small = Shaped(model.between, len(kept))
+    columns = (torch.tensor(kept)[:, None] * 36 + torch.arange(36)).flatten()
+    with torch.no_grad():
+        small.conv.weight.copy_(model.conv.weight[kept])
+        small.conv.bias.copy_(model.conv.bias[kept])
+        small.linear = nn.Linear(len(columns), 4)
+        small.linear.weight.copy_(model.linear.weight[:, columns])
+        small.linear.bias.copy_(model.linear.bias)
+    return small
+
+
+OVER_KEPT = {
+    "softmax": lambda net, x: x.softmax(1).flatten(1),
+    "mean": lambda net, x: (x - x.mean(1, keepdim=True)).flatten(1),
+    "maximum": lambda net, x: (x - x.amax(1, keepdim=True)).flatten(1),
+    "layer norm": lambda net, x: F.layer_norm(x, x.shape[1:]).flatten(1),
+    "group norm": lambda net, x: F.group_norm(x, 1).flatten(1),
+    "normalize": lambda net, x: F.normalize(x, dim=1).flatten(1),
+    "standardised": lambda net, x: ((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1)).flatten(1),
+}
+
+
+@pytest.mark.parametrize("case", OVER_KEPT)
+def test_reductions_over_channels_run_over_those_kept(case):
+    """Held to a small model made by hand, which knows nothing of masks."""
+    model = fill(Shaped(OVER_KEPT[case]))
+    g = secateur.trace(model, images(2, 1, 8, 8))
+    assert [(x.name, x.size) for x in g.groups] == [("conv", 6)]
+    pruned = secateur.cut(g, secateur.Plan.keeping(g, {"conv": [0, 2, 5]}))
+    assert difference(run(sliced(model, [0, 2, 5]), g.example), run(pruned.model, g.example)) < 1e-9
 
 
 @pytest.mark.parametrize("case", HALVED)
 def test_equal_chunks_lose_the_same(case):
     model = fill(Shaped(HALVED[case]))
     g = secateur.trace(model, images(2, 1, 8, 8))
-    pieces = 3 if "more" in case else 2
+    pieces = 3 if "more" in case else 2  # so many channels a unit
     assert [(x.name, x.size) for x in g.groups] == [("conv", 6 // pieces)]
     plan = secateur.Plan.keeping(g, {"conv": [1]})
     pruned = secateur.cut(g, plan)
@@ -77,14 +116,15 @@ def test_equal_chunks_lose_the_same(case):
 
 
 FROZEN = {
-    "an attribute times a number": (lambda net, x: x.view(2, net.width * 36), "cannot be undone"),
     "a plain number": (lambda net, x: x.view(2, 216), "plain number 216"),
-    "half of an attribute": (lambda net, x: x.view(2, net.width // 2, 2 * 36).flatten(1), "split into axes"),
-    "an unknown op": (lambda net, x: x.cumsum(1).flatten(1), "there is no rule for aten.cumsum"),
-    "a softmax": (lambda net, x: x.softmax(1).flatten(1), "softmax sums over it"),
-    "a split": (lambda net, x: torch.cat(x.split(3, 1), 1).flatten(1), "stated or unequal sizes"),
-    "a slice": (lambda net, x: torch.cat([x[:, :3], x[:, 3:]], 1).flatten(1), "sliced by plain numbers"),
-    "a mean": (lambda net, x: (x - x.mean(1, keepdim=True)).flatten(1), "reduces over it"),
+    "an unknown op": (lambda net, x: x.cummax(1)[0].flatten(1), "there is no rule for aten.cummax"),
+    "an order": (lambda net, x: x.cumsum(1).flatten(1), "aten.cumsum.default depends on the place along it"),
+    "a ranking": (lambda net, x: x.sort(1)[0].flatten(1), "puts its indices into an order"),
+    "a split": (lambda net, x: torch.cat(x.split(3, 1), 1).flatten(1), "a size given to split is the plain number 3"),
+    "unequal chunks": (lambda net, x: torch.cat(x.chunk(5, 1)[::-1], 1).flatten(1)[:, :216], "plain number"),
+    "plain halves": (lambda net, x: x.view(2, 2, 3, 36).flatten(1), "plain number"),
+    "a root of its length": (lambda net, x: (x / x.shape[1] ** 0.5).flatten(1), "fixed width"),
+    "its length": (lambda net, x: (x * x.shape[1]).flatten(1), "fixed width"),
     "a constant": (lambda net, x: (x * torch.ones(6, 1, 1)).flatten(1), "combined with a tensor of fixed width"),
 }
 
@@ -100,7 +140,28 @@ def test_what_cannot_follow_is_frozen_with_the_reason(case):
     assert reason in str(g.coverage())
 
 
-def test_an_attribute_that_decides_two_widths_is_frozen():
+def test_a_slice_at_a_plain_number_keeps_what_it_counts():
+    between = lambda net, x: torch.cat([x[:, 2:], x[:, :2]], 1).flatten(1)  # noqa: E731
+    g = secateur.trace(fill(Shaped(between)), images(2, 1, 8, 8))
+    assert [(x.size, x.kind) for x in g.groups] == [(4, "channel")]
+    assert ("conv", 2, "sliced at a plain number") in [(f.name, f.size, f.reason) for f in g.frozen]
+    plan = random_plan(g, keep=0.5)
+    pruned = secateur.cut(g, plan)
+    assert pruned.model.conv.out_channels == 4
+    assert difference(run(zeroed(g, plan), g.example), run(pruned.model, g.example)) < 1e-9
+
+
+def test_half_of_an_attribute_counts_pairs():
+    between = lambda net, x: x.view(2, net.width // 2, 2 * 36).flatten(1)  # noqa: E731
+    g = secateur.trace(fill(Shaped(between)), images(2, 1, 8, 8))
+    assert [(x.name, x.size) for x in g.groups] == [("conv", 3)]
+    plan = secateur.Plan.keeping(g, {"conv": [0, 2]})
+    pruned = secateur.cut(g, plan)
+    assert pruned.model.width == pruned.model.conv.out_channels == 4
+    assert difference(run(zeroed(g, plan), g.example), run(pruned.model, g.example)) < 1e-9
+
+
+def test_one_attribute_for_two_layers_ties_them():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -196,18 +257,62 @@ class Wrapped(nn.Module):
         return self.head(F.relu(self.second(F.relu(self.first(x)))).mean((2, 3)))
 
 
+def test_a_layer_that_cannot_be_cut_freezes_itself_alone():
+    first = nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3))
+    assert [x.name for x in secateur.trace(Wrapped(first, 4), images(2, 1, 9, 9)).groups] == ["second"]
+
+
 WRAPPED = {
-    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3)), 4, ()),
-    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3)), 4, ()),
-    "grouped transposed": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 8, 3, groups=2)), 8, ()),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3)), 4, {"first": 4, "second": 6}),
+    "grouped transposed": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 8, 3, groups=2)),
+        8,
+        {"first.0": 2, "first.1": 4, "second": 6},
+    ),
 }
 
 
-@pytest.mark.parametrize("case", [pytest.param(n, marks=m) for n, (_, _, m) in WRAPPED.items()])
-def test_layers_that_cannot_be_cut_freeze_themselves_alone(case):
-    make, width, _ = WRAPPED[case]
-    g = secateur.trace(Wrapped(make(), width), images(2, 1, 9, 9))
-    assert [x.name for x in g.groups] == ["second"]
+@pytest.mark.parametrize("case", WRAPPED)
+def test_wrapped_layers_are_cut(case):
+    make, width, units = WRAPPED[case]
+    g = secateur.trace(fill(Wrapped(make(), width)), images(2, 1, 9, 9))
+    assert {x.name.removesuffix(".parametrizations.weight"): x.size for x in g.groups} == units
+    for seed in range(3):
+        plan = random_plan(g, seed)
+        pruned = secateur.cut(g, plan)
+        assert difference(run(zeroed(g, plan), g.example), run(pruned.model, g.example)) < 1e-9
+
+
+def test_an_error_that_a_forward_catches_leaves_the_path_as_it_was():
+    class Tries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bad, self.a, self.b = nn.Linear(9, 9), nn.Linear(5, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            try:
+                x = self.bad(x)
+            except RuntimeError:
+                x = self.a(x)
+            return self.b(x.cummax(1)[0])
+
+    g = secateur.trace(Tries(), torch.zeros(2, 5))
+    assert [(f.name, f.path) for f in g.frozen if "cummax" in f.reason] == [("a", "")]
+
+
+def test_nothing_is_warned_of_when_a_model_takes_no_other_size():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.head = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3), nn.Linear(64, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.two(F.relu(self.one(x)))).flatten(1))
+
+    g = secateur.trace(fill(Fixed()), images(2, 1, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        secateur.cut(g, random_plan(g, keep=0.5))
 
 
 def test_a_norm_called_as_a_function_is_no_module():

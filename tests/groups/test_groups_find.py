@@ -100,7 +100,7 @@ EXPECTED = {
     },
     "raw": {"first": (9, {("first", 1), ("second", 0)})},
     "named": {
-        "image": (6, {("table.weight", 1), ("image.weight", 0), ("image.bias", 0), ("hidden.weight", 1)}),
+        "table": (6, {("table.weight", 1), ("image.weight", 0), ("image.bias", 0), ("hidden.weight", 1)}),
         "hidden": (10, {("hidden.weight", 0), ("hidden.bias", 0), ("out.weight", 1), ("other.weight", 1)}),
     },
 }
@@ -150,7 +150,9 @@ def test_sources_are_the_layers_that_write():
 
 def test_frozen_groups_are_named_with_reasons():
     reasons = {f.name: (f.size, f.reason) for f in graph("sliced").frozen}
-    assert reasons["one.0"] == (5, "sliced by plain numbers")
+    assert reasons["one.0"] == (2, "sliced at a plain number")  # before the slice
+    assert reasons["one.0#2"] == (3, "sliced at a plain number")  # in it
+    assert reasons["one.0#3"] == (3, "no layer reads it")  # behind
     assert reasons["head.linear"] == (10, "reaches the model's output")
 
 

@@ -19,7 +19,7 @@ def test_keeping_everything_changes_nothing(name):
             pruned = secateur.cut(g, plan)
         assert same_weights(g.model, pruned.model)
         assert pruned.before == pruned.after
-        assert pruned.check.max_error == 0
+        assert pruned.check.max_error < 1e-13  # both inputs run as one batch, which rounds otherwise
         assert pruned.model is not g.model
         assert all(pruned.model.get_parameter(n) is not p for n, p in g.model.named_parameters())
 

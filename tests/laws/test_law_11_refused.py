@@ -111,11 +111,16 @@ class Half(nn.Module):
         return self.head(self.two(F.pad(x, (0, 0, 0, 0, 0, channels // 2))))
 
 
-def test_an_int_that_cannot_follow():
+def test_an_int_that_cannot_follow_freezes_what_it_decides():
     model = fill(Half())
+    reason = "a padding is computed in a way that a cut cannot follow"
     g = secateur.trace(model, ALL["plain"].example)
-    with unchanged(model), pytest.raises(SurgeryError, match="would be 2 after the cut, but 4 indices are left"):
-        secateur.cut(g, Plan.keeping(g, {"one.0": [0, 1, 2, 3]}))
+    assert [x.name for x in g.groups] == ["two.0"]
+    assert ("one.0", 8, reason) in [(f.name, f.size, f.reason) for f in g.frozen]
+    with unchanged(model), pytest.raises(PlanError, match=f"group 'one.0' is frozen: {reason}"):
+        secateur.cut(g, Plan(edits=(Keep(group="one.0", units=(0, 1, 2, 3)),)))
+    with unchanged(model):
+        assert secateur.cut(g, random_plan(g, keep=0.5)).check.max_error < 1e-9
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

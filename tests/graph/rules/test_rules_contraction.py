@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import check, flow
+from oracle import carried, check, check_cuts, flow
 
 from secateur.graph.record import IN, OUT
 from secateur.graph.trace import read
@@ -71,7 +71,58 @@ def test_matrix_products_of_activations():
 
 def test_outputs_of_a_contraction_are_poisoned_as_labelled():
     """Rows of the weight only: an index of the inner axis reaches every output, which is what a contraction is."""
-    check(lambda w: F.linear(torch.ones(2, 4), w), (3, 4), free=3)
+    check(lambda w: F.linear(torch.ones(2, 4, dtype=w.dtype), w), (3, 4), free=3)
+
+
+# Summed-over axes reach everything, so that poison says nothing: cut = mask does. Of leading axes that torch merges to
+# multiply, one is free; an axis of one index is free and counted where nothing takes it away.
+CUT = {
+    "linear": (F.linear, [(2, 4), (3, 4), (3,)], 2 + 4 + 3),
+    "linear of sequences": (F.linear, [(2, 3, 4), (3, 4)], 3 + 4 + 3),
+    "linear of merged axes": (lambda x, w: F.linear(x.flatten(1), w), [(2, 4, 3), (5, 12)], 2 + 4 + 5),
+    "two products": (lambda x, a, b: (x @ a) @ b, [(2, 3), (3, 4), (4, 2)], 2 + 3 + 4 + 2),
+    "low rank": (lambda x, a, b: F.linear(x, a @ b), [(2, 4), (3, 2), (2, 4)], 2 + 4 + 3 + 2),
+    "bmm": (torch.bmm, [(2, 3, 4), (2, 4, 3)], 2 + 3 + 4 + 3),
+    "matmul, spread": (torch.matmul, [(2, 3, 4), (4, 3)], 3 + 4 + 3),
+    "matmul of heads": (lambda q, k: q @ k.transpose(-1, -2), [(2, 3, 4, 2), (2, 3, 4, 2)], 3 + 4 + 4 + 2),
+    "baddbmm": (torch.baddbmm, [(2, 3, 5), (2, 3, 4), (2, 4, 5)], 2 + 3 + 4 + 5),
+    "addmm": (torch.addmm, [(5,), (3, 4), (4, 5)], 3 + 4 + 5),
+    "mv": (torch.mv, [(3, 4), (4,)], 3 + 4),
+    "dot": (torch.dot, [(4,), (4,)], 4),
+    "outer": (torch.outer, [(3,), (4,)], 3 + 4),
+    "einsum": (lambda a, b: torch.einsum("bij,bkj->bik", a, b), [(2, 3, 4), (2, 5, 4)], 2 + 3 + 5 + 4),
+    "einsum of four": (
+        lambda q, k: torch.einsum("bthd,bshd->bhts", q, k),
+        [(2, 3, 2, 4), (2, 3, 2, 4)],
+        2 + 3 + 3 + 4,
+    ),
+    "einsum, summed": (lambda a, b: torch.einsum("ij,k->j", a, b), [(3, 4), (2,)], 3 + 4 + 2),
+    "einsum, a product": (lambda a, b: torch.einsum("bi,bi->bi", a, b), [(3, 4), (3, 4)], 3 + 4),
+    "tensordot": (lambda a, b: torch.tensordot(a, b, dims=([1, 2], [0, 1])), [(2, 3, 4), (3, 4, 5)], 2 + 4 + 5),
+    "convolution": (lambda x, w, b: F.conv2d(x, w, b, padding=1), [(2, 4, 1, 1), (3, 4, 3, 3), (3,)], 2 + 4 + 3),
+    "convolution of a line": (F.conv1d, [(2, 4, 3), (3, 4, 1)], 2 + 4 + 3),
+    "transposed": (F.conv_transpose2d, [(2, 4, 1, 1), (4, 3, 2, 2), (3,)], 2 + 4 + 3),
+    "in groups": (lambda x, w: F.conv1d(x, w, groups=2), [(2, 6, 1), (4, 3, 1)], 2 + 3 + 2),
+    "in groups, transposed": (lambda x, w: F.conv_transpose1d(x, w, groups=2), [(2, 6, 1), (6, 2, 1)], 2 + 3 + 2),
+    "depthwise": (lambda x, w: F.conv1d(x, w, groups=x.shape[1]), [(2, 4, 1), (4, 1, 1)], 2 + 4),
+    "depthwise, doubled": (lambda x, w: F.conv1d(x, w, groups=x.shape[1]), [(2, 4, 1), (8, 1, 1)], 2 + 4),
+    "a weight from activations": (lambda x, s, w: F.conv1d(x * s, w * s), [(2, 4, 1), (4, 1), (3, 4, 1)], 2 + 4 + 3 + 1),
+}
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_cut_is_masked(case):
+    f, shapes, free = CUT[case]
+    found = flow(f, *shapes)
+    assert len(found.free) == free
+    assert check_cuts(f, tuple(shapes), found) > 4
+
+
+def test_a_convolution_reads_what_a_flatten_made():
+    f = carried(lambda x, w: F.linear(x.flatten(1), w))
+    found = flow(f, (6,), (3, 72))
+    assert axes(found, 1)[1] == np.repeat(axes(found)[0], 12).tolist()
+    assert check_cuts(f, ((6,), (3, 72)), found) > 4
 
 
 @pytest.mark.parametrize(
