@@ -4,6 +4,7 @@ from typing import get_args
 
 from secateur.cli import options
 from secateur.experiments import config
+from secateur.groups.group import KINDS
 from secateur.prune import Repair
 from secateur.training.recipe import Recipe
 
@@ -21,3 +22,8 @@ def test_the_words_are_those_of_the_library():
 def test_every_choice_is_named_in_its_help():
     assert all(word in options.REPAIRS for word in words(options.Repair))
     assert all(word in options.SCHEDULES for word in words(options.Schedule))
+
+
+def test_every_kind_of_unit_is_named_in_the_help():
+    (option,) = options.Kinds.__metadata__
+    assert all(kind in option.help for kind in KINDS)

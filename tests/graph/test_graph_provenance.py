@@ -109,7 +109,8 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=r) if r else ()) for n, (_, r) in ESCAPES.items()]
+    "case",
+    [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=r) if r else ()) for n, (_, r) in ESCAPES.items()],
 )
 def test_a_number_that_leaves_is_told_or_traced(case, seen):
     result = ESCAPES[case][0](Traced(24, A))
@@ -137,7 +138,9 @@ def test_comparisons_of_equal_sizes_are_told(seen):
 
 
 @pytest.mark.xfail(strict=True, reason="engine: comparisons of order, and with plain numbers, leave no trace")
-@pytest.mark.parametrize("f", [lambda a: a > 3, lambda a: a >= 3, lambda a: a < 30, lambda a: a <= 30, lambda a: bool(a)])
+@pytest.mark.parametrize(
+    "f", [lambda a: a > 3, lambda a: a >= 3, lambda a: a < 30, lambda a: a <= 30, lambda a: bool(a)]
+)
 def test_a_branch_is_told(f, seen):
     f(Traced(24, A))
     assert seen.equals or seen.gone

@@ -146,8 +146,7 @@ def prune(
     writable(out)
     with only_json(json):
         start = time.monotonic()
-        images = job.load_data(data, job.need(by, recipe, repair.value))
-        subject = (model, weights, classes, input, frozen, images)
+        subject = (model, weights, classes, input, frozen, job.load_data(data, job.need(by, recipe, repair.value)))
         task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed, kinds)
         done = job.work(task)
         if out is not None:

@@ -29,12 +29,15 @@ def owners(graph: Graph) -> tuple[NDArray[np.int64], dict[int, tuple[bool, str]]
         for group in find_groups(trace)[0]:
             if group.name in why:
                 stay(group.classes, why[group.name].reason, why[group.name].path)
+    alike: dict[tuple[str, str], list[int]] = {}
     for cls, freeze in trace.frozen.items():
-        stay(np.array([cls]), freeze.reason, freeze.path)
+        alike.setdefault((freeze.reason, freeze.path), []).append(cls)
+    for (reason, at), classes in alike.items():
+        stay(np.array(classes), reason, at)
     for writer in trace.writers:
         if writer.path in why:  # nothing reads what it writes, say
-            classes = trace.classes[writer.axis[writer.axis > 0]]
-            stay(classes[numbers[classes] == 0], why[writer.path].reason, why[writer.path].path)
+            written = trace.classes[writer.axis[writer.axis > 0]]
+            stay(written[numbers[written] == 0], why[writer.path].reason, why[writer.path].path)
     for number, group in enumerate(graph.groups, start=1):
         numbers[group.classes] = number
     return numbers, {number: key for key, number in reasons.items()}

@@ -106,7 +106,9 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
             raise WrongArchitecture(
                 f"{path} holds {name} as {tensors[name].dtype}, the model as {own.dtype}; bring it to that type"
             )
-    model.load_state_dict(tensors)
+    state = model.state_dict()  # keeps the versions by which some modules read theirs
+    state.update(tensors)
+    model.load_state_dict(state)
     return model
 
 

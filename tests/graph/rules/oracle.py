@@ -88,7 +88,9 @@ def check(f: Callable[..., Any], *shapes: tuple[int, ...], free: int, whole: boo
     labelled axes are recorded; only what those read may reach other slices.
     """
     found = flow(f, *shapes)
-    mixed = {int(c) for r in found.reduced for axes in r.inputs or () for a in axes or () for c in found.trace.classes[a]}
+    mixed = {
+        int(c) for r in found.reduced for axes in r.inputs or () for a in axes or () for c in found.trace.classes[a]
+    }
     places: dict[int, list[Slice]] = {}
     for number, axes in enumerate(found.inputs):
         for axis, classes in enumerate(axes):
@@ -162,7 +164,9 @@ def cases(table: dict[str, Any], faults: dict[str, str] | None = None) -> list[A
     """The names of a table; those that the engine gets wrong today fail, and must fail until it is mended."""
     assert set(faults or {}) <= set(table)
     return [
-        pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=f"engine: {faults[n]}") if n in (faults or {}) else ())
+        pytest.param(
+            n, marks=pytest.mark.xfail(strict=True, reason=f"engine: {faults[n]}") if n in (faults or {}) else ()
+        )
         for n in table
     ]
 

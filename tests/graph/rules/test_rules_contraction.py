@@ -106,7 +106,11 @@ CUT = {
     "in groups, transposed": (lambda x, w: F.conv_transpose1d(x, w, groups=2), [(2, 6, 1), (6, 2, 1)], 2 + 3 + 2),
     "depthwise": (lambda x, w: F.conv1d(x, w, groups=x.shape[1]), [(2, 4, 1), (4, 1, 1)], 2 + 4),
     "depthwise, doubled": (lambda x, w: F.conv1d(x, w, groups=x.shape[1]), [(2, 4, 1), (8, 1, 1)], 2 + 4),
-    "a weight from activations": (lambda x, s, w: F.conv1d(x * s, w * s), [(2, 4, 1), (4, 1), (3, 4, 1)], 2 + 4 + 3 + 1),
+    "a weight from activations": (
+        lambda x, s, w: F.conv1d(x * s, w * s),
+        [(2, 4, 1), (4, 1), (3, 4, 1)],
+        2 + 4 + 3 + 1,
+    ),
 }
 
 
