@@ -47,11 +47,12 @@ check: $(VENV)/.check  ## lint, types, floors, docs
 bench: $(VENV)/.bench  ## the peer's row of the README (needs SECATEUR_DATA; ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peer_resnet20.py
 
-bench-engine: $(VENV)/.bench  ## the engine against the peer: speed, growth, memory, cost of the check (half an hour)
+bench-engine: $(VENV)/.bench  ## docs/engine.md: the engine's speed against the peer's, growth, memory (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/speed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/growth.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/verify_cost.py
+	$(BIN)/python benchmarks/engine/table.py
 
 matrix: $(VENV)/.check  ## docs/compatibility.md: every model of the zoo, two ways (an hour; goes on where it stopped)
 	$(BIN)/python benchmarks/zoo/run.py --how uniform --limit-seconds 300 --out benchmarks/results/zoo_uniform.jsonl

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from secateur.experiments.environment import environment
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 LOAD = f"{os.getloadavg()[0]:.2f}"
 

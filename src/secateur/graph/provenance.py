@@ -177,7 +177,7 @@ def evaluate(source: Source, attributes: dict[Attribute, int], kept: Callable[[A
 
 def is_settings(value: Any) -> bool:
     """Whether an attribute of a module is an object of settings, such as a config."""
-    foreign = (nn.Module, torch.Tensor, torch.device, torch.dtype, type, ModuleType)
+    foreign = (nn.Module, torch.Tensor, torch.device, torch.dtype, type, ModuleType, dict, list, tuple, set, str)
     return hasattr(value, "__dict__") and not isinstance(value, foreign) and not callable(value)
 
 
