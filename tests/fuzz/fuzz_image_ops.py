@@ -109,7 +109,7 @@ class Conv3d(Op):
         self.norm = nn.BatchNorm3d(out)
 
     def forward(self, x):
-        return self.norm(self.conv(torch.stack([x, -x], 2))).mean(2)
+        return self.norm(self.conv(torch.stack([x, x.tanh()], 2))).mean(2)
 
 
 @op("bn")

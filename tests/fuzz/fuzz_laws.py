@@ -145,7 +145,8 @@ def keep_all(graph: Graph) -> None:
     stated = Plan(edits=tuple(Keep(group=g.name, units=tuple(range(g.size))) for g in graph.groups))
     pruned = secateur.cut(graph, stated)
     assert same_weights(graph.model, pruned.model), "keeping everything changed a weight or an int"
-    assert pruned.check.max_error <= 1e-12  # torch may sum in another order where masks are watched
+    # Torch may sum in another order where masks are watched, and an output that hardly moves counts a million times.
+    assert pruned.check.max_error <= 1e-8
     assert all(
         torch.equal(a, b) for a, b in zip(outputs(graph.model, graph), outputs(pruned.model, graph), strict=True)
     )

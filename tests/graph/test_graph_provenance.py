@@ -130,7 +130,7 @@ def test_comparisons_of_equal_sizes_are_told(seen):
     size, other = Traced(6, Size(np.arange(1, 7))), Traced(6, A)
     assert size == other
     assert [(a is size.source, b) for a, b in seen.equals] == [(True, A)]
-    assert not (other != size)
+    assert (other != size) is False
     assert len(seen.equals) == 2
     assert Traced(5, A) != size
     assert size == 6

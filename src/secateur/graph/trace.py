@@ -167,14 +167,14 @@ def _holdings(model: nn.Module) -> list[tuple[Any, Any]]:
     seen: set[int] = set()
 
     def visit(value: Any) -> None:
-        if id(value) in seen or isinstance(value, (nn.Module, Tensor)):
+        if isinstance(value, (str, int, float, Tensor, nn.Module)) or value is None or id(value) in seen:
             return
-        plain = is_settings(value)
-        if not plain and not isinstance(value, (list, dict, set, deque)):
+        container = isinstance(value, (list, dict, set, deque))
+        if not container and not is_settings(value):
             return
         seen.add(id(value))
-        inside = vars(value) if plain else value
-        found.append((inside, copy.copy(inside)))
+        inside = value if container else vars(value)
+        found.append((inside, copy.copy(inside) if inside else type(inside)()))
         for child in list(inside.values() if isinstance(inside, dict) else inside):
             visit(child)
 

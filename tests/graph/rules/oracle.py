@@ -123,7 +123,7 @@ class _Op(nn.Module):
 
 
 def check_cuts(f: Callable[..., Any], shapes: tuple[tuple[int, ...], ...], found: Flow) -> int:
-    """Cut = mask, for one op: `f` of the kept slices is what masked `f` gives in the kept slices. How many were tried."""
+    """Cut = mask, for one op: `f` of kept slices is what masked `f` gives in them. Returns how many cuts were tried."""
     given, tried = _given(shapes, torch.float64), 0
     for alive in _cuts(found):
         masked = tensors(masked_forward(_Op(f), found.trace, tuple(given), alive))
