@@ -40,6 +40,10 @@ REDUCES = {
     "fused",
     "mha",
     "glu",
+    "rnn",
+    "cross",
+    "einsum_heads",
+    "unit",
 }
 
 

@@ -122,6 +122,21 @@ def on_scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, **options: 
     return torch.where(v.isnan().all(-2, keepdim=True), NAN, y)
 
 
+def _recurrent(name: str) -> Any:
+    def steps(x: Tensor, hx: Any, weights: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+        """Without weights a hidden unit stays zero in each of torch's cells; it is gone where its columns are."""
+        y, *states = getattr(torch, name)(zero(x), hx, [zero(w) for w in weights], *rest)
+        cells = [w for w in weights if w.dim() == 2][1::2]
+        gone = torch.stack([w.isnan().all(0) for w in cells])  # (directions, H)
+        states = [torch.where(gone[:, None], NAN, s) for s in states]
+        return (torch.where(gone.flatten(), NAN, y), *states)
+
+    return steps
+
+
+on_lstm, on_gru, on_rnn_tanh = map(_recurrent, ("lstm", "gru", "rnn_tanh"))
+
+
 def on_multi_head_attention_forward(
     query: Tensor,
     key: Tensor,

@@ -12,6 +12,7 @@ from typing import Any
 
 import fuzz_attention  # noqa: F401  its ops register themselves
 import fuzz_image_ops  # noqa: F401
+import fuzz_more_ops  # noqa: F401
 import fuzz_passages  # noqa: F401
 import fuzz_piece_ops  # noqa: F401
 import fuzz_shared_ops  # noqa: F401
@@ -25,7 +26,7 @@ from nets import fill
 
 Program = dict[str, Any]
 LARGEST = 36  # channels; beyond this only ops that narrow
-MANY = {"add": 3, "mul": 2, "cat": 4, "stack": 3}
+MANY = {"add": 3, "mul": 2, "cat": 4, "stack": 3, "cross": 2}
 OFTEN = {
     "I": ("conv", "conv", "bn", "act"),
     "T": ("linear", "linear", "ln", "act", "attention", "fused"),
@@ -209,6 +210,8 @@ def _join(pick: Pick, draft: Draft, kind: str, source: int, free: list[int]) -> 
     def fits(other: Value) -> bool:
         if other.tag != value.tag or len(other.shape) != len(value.shape):
             return False
+        if kind == "cross":
+            return True
         pairs = enumerate(zip(other.shape, value.shape, strict=True))
         return all(a == b or (kind == "cat" and d == value.axis) for d, (a, b) in pairs)
 
@@ -216,7 +219,7 @@ def _join(pick: Pick, draft: Draft, kind: str, source: int, free: list[int]) -> 
     chosen = [source, *(pick(others) for _ in range(pick(range(1, MANY[kind]))))]
     if kind == "cat" and sum(draft.values[i].width for i in chosen) > LARGEST:
         return
-    draft.add(kind, tuple(chosen), {})
+    draft.add(kind, tuple(chosen), OPS[kind].choose(pick, value, WIDTHS) or {})
 
 
 def _outputs(pick: Pick, draft: Draft) -> tuple[int, ...]:
