@@ -74,6 +74,19 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors | {alias: tensors[name] for alias, name in content["aliases"].items()}, content["facts"]
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """The facts of a file, whatever its kind, without its tensors; their bytes are not checked.
+
+    Raises CheckpointError.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads(json.loads((file.metadata() or {})[KEY])["text"])["facts"]
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}.") from error
+    return dict(found)
+
+
 def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Contiguous copies on the CPU (safetensors refuses shared memory), and the names of those met before."""
     kept: dict[str, Tensor] = {}

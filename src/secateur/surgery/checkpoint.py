@@ -11,15 +11,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from .. import files
 from ..errors import CheckpointError, PlanError, WrongArchitecture
 from ..graph.example import from_json, map_tensors, to_json
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
+from . import shards
 from .cut import apply, edits
 
 FORMAT = 1
 KIND = "pruned model"
+SHARD_BYTES = 5 * 2**30
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
     return {n: list(t.shape) for n, t in (*model.named_parameters(), *model.named_buffers())}
 
 
-def save(pruned: Saveable, path: str | os.PathLike[str]) -> None:
+def save(pruned: Saveable, path: str | os.PathLike[str], *, max_shard_bytes: int = SHARD_BYTES) -> None:
     """Write weights, plans and origin to one `.safetensors` file, in one step: a full disk leaves the old file whole.
 
+    Weights of more than `max_shard_bytes` go into several files beside it, each at most so large, with an index.
     Raises `CheckpointError`.
     """
     origin = pruned.origin
@@ -75,7 +77,7 @@ def save(pruned: Saveable, path: str | os.PathLike[str]) -> None:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor, and would have to be pickled")
-    files.write(Path(path), KIND, state, facts)
+    shards.write(Path(path), KIND, state, facts, max_shard_bytes)
 
 
 def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
@@ -84,7 +86,7 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
     `into` is untouched. Raises `CheckpointError` for a file that is missing, damaged, foreign or of another version,
     `WrongArchitecture` (names the first mismatch) for a file that belongs to another model.
     """
-    tensors, facts = files.read(Path(path), KIND)
+    tensors, facts = shards.read(Path(path), KIND)
     if facts.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has format {facts.get('format')!r}; this version reads {FORMAT}; update secateur"
