@@ -9,8 +9,6 @@ import secateur
 from held import random_plan
 from nets import fill, images
 
-CHANCE = "engine: three random cuts may all come out right, and an int that does not follow others is taken to follow"
-
 
 class Net(nn.Module):
     """Linear, something in between, linear; 6 -> 8 -> 3, on (2, 5, 6)."""
@@ -41,14 +39,9 @@ FOLLOWED = {
     "half": (lambda net, x: view(net, x, net.width // 2, 2), {}, 4),
     "in a tuple": (lambda net, x: view(net, x, net.shape[0], net.shape[1]), {"shape": (4, 2)}, 4),
 }
-EMPTY = "engine: a random cut that leaves no head, which no plan may make, freezes a division by heads"
-BY_CHANCE = {
-    "heads of what there is": pytest.mark.xfail(strict=True, reason=EMPTY),
-    "heads and their size": pytest.mark.xfail(strict=True, reason=CHANCE),
-}
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=BY_CHANCE.get(c, ())) for c in FOLLOWED])
+@pytest.mark.parametrize("case", FOLLOWED)
 def test_models_whose_ints_follow(case):
     between, attributes, units = FOLLOWED[case]
     graph = secateur.trace(fill(Net(between, **attributes)), X)

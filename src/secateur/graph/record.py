@@ -107,12 +107,18 @@ class Owner:
     over: int = 1
     need: Need | None = None
 
+    def counted(self, n: int) -> int:
+        """The attribute for so many indices."""
+        return n * self.times // self.over
+
     def value(self, attribute: Attribute, values: dict[Attribute, int], kept: Callable[[Axis], int]) -> int:
         """What the attribute must be when `kept(axis)` indices are left; `values` holds the other attributes."""
+        if kept(self.axis) == self.axis.size:
+            return values[attribute]
         if self.need is None:
-            return kept(self.axis) * self.times // self.over
+            return self.counted(kept(self.axis))
         wanted, source = kept(self.axis), self.need.source
-        tried = (v for v in range(values[attribute], 0, -1))
+        tried = range(values[attribute], -1, -1)
         fit = (v for v in tried if evaluate(source, values | {attribute: v}, kept) == wanted)
         return next(fit, values[attribute])
 

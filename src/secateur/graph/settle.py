@@ -35,7 +35,9 @@ def settle(
         if not wrong:
             return classes, frozen, owners
         before = len(mended)
-        mended |= {id(need) for need in wrong if id(need) not in mended and _mend(labels, need, owners, pinned)}
+        mended |= {
+            id(need) for need in wrong if id(need) not in mended and _mend(labels, need, owners, pinned, attributes)
+        }
         for need in wrong if len(mended) == before else ():
             _give_up(labels, need, owners)
 
@@ -50,7 +52,7 @@ def _own(
     scaled = [(n, *found) for n in needs if (found := _scaled(n)) is not None and found[0] not in own]
     for need, attribute, owner in (*bare, *scaled):
         other = owners.setdefault(attribute, owner)
-        if other.axis.size != need.axis.size or owner.value(attribute, attributes, len) != attributes[attribute]:
+        if other.axis.size != need.axis.size or owner.counted(need.axis.size) != attributes[attribute]:
             for axis in (need.axis, other.axis):
                 labels.freeze(axis, f"{attribute} decides two different widths", need.path)
         elif attribute in pinned:
@@ -135,10 +137,18 @@ def _axes(source: Source, owners: dict[Attribute, Owner]) -> list[Axis]:
     return [*axes_in(source), *(owners[a].axis for a in attributes_in(source) if a in owners)]
 
 
-def _mend(labels: Labels, need: Need, owners: dict[Attribute, Owner], pinned: dict[Attribute, str]) -> bool:
+def _mend(
+    labels: Labels,
+    need: Need,
+    owners: dict[Attribute, Owner],
+    pinned: dict[Attribute, str],
+    attributes: dict[Attribute, int],
+) -> bool:
     """Ways to make a need hold: change the one attribute in it that nothing else decides, or tie widths."""
     source = need.source
     loose = [a for a in attributes_in(source) if a not in owners and a not in pinned]
+    if evaluate(source, attributes, len) != need.axis.size:
+        return False
     if len(loose) == 1 and not isinstance(source, Attribute):
         owners[loose[0]] = Owner(need.axis, need=need)
         return True

@@ -29,7 +29,7 @@ from ..errors import TraceError
 from .example import Example, as_call, map_tensors, results, tensors
 from .provenance import Size, Traced, is_settings, traced_attributes
 from .record import Trace
-from .rules import FUNCTIONS, STATED, STATES_SIZES, Call, lookup
+from .rules import FUNCTIONS, STATED, Call, lookup
 from .tracer import Tracer
 
 
@@ -47,15 +47,15 @@ class _Authored(TorchFunctionMode):
             with self:
                 return TRANSPARENT[func](*args, **kwargs)
         outer = self.tracer.call
-        self.tracer.call = (name, args, kwargs)
+        self.tracer.begin(name, args, kwargs)
         try:
             if name in STATED:
                 STATED[name](self.tracer, *args, **kwargs)
             if name in FUNCTIONS:
                 return FUNCTIONS[name](self.tracer, *args, **kwargs)
-            if name not in STATES_SIZES:
-                _pin(self.tracer, name, (args, kwargs))
             result = func(*args, **kwargs)
+            if func is not Tensor.size:
+                _pin(self.tracer, name, (args, kwargs))
         finally:
             self.tracer.call = outer
         if func is Tensor.size or getattr(func, "__self__", None) is _SHAPE:
@@ -70,9 +70,12 @@ class _Authored(TorchFunctionMode):
 
 
 def _pin(tracer: Tracer, name: str, tree: Any) -> None:
-    """Ints given to a function that no rule reads them from must stay as they are."""
+    """Ints given to a function that no rule has read must stay as they are."""
     if isinstance(tree, Traced):
-        tracer.pin(tree, f"an argument of {name}")
+        if id(tree) not in tracer.used:
+            tracer.pin(tree, f"an argument of {name}")
+    elif isinstance(tree, slice):
+        _pin(tracer, name, (tree.start, tree.stop, tree.step))
     elif isinstance(tree, (tuple, list, dict)):
         for value in tree.values() if isinstance(tree, dict) else tree:
             _pin(tracer, name, value)

@@ -25,6 +25,8 @@ class Tracer(Watch):
         self.path = ""  # module being called
         self.broke_at = ""  # the innermost module whose forward raised
         self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
+        self.sliced = 0  # how many of its slices have run
+        self.used: dict[int, Any] = {}  # ints among its arguments that a rule has read, by id
         self.names: dict[int, str] = {}  # id of a parameter or buffer -> name
         self.tensors: dict[str, tuple[Axis, ...]] = {}
         self._axes: dict[int, tuple[Axis, ...]] = {}
@@ -188,6 +190,12 @@ class Tracer(Watch):
         return weight if known or weight._base is None else weight._base
 
     # --- ints --------------------------------------------------------------------------------------------------
+    def begin(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A function is called, as its author wrote it."""
+        self.call = (name, args, kwargs)
+        self.sliced = 0
+        self.used = {}
+
     def stated(self, position: int, name: str = "") -> Any:
         """The argument as the author wrote it, in the outermost call."""
         _, args, kwargs = self.call
@@ -198,6 +206,7 @@ class Tracer(Watch):
     def require(self, value: Any, axis: Axis, use: str) -> None:
         """A Python int must follow the number of kept indices of an axis; one that cannot freezes the axis."""
         if isinstance(value, Traced):
+            self.used[id(value)] = value
             source = source_of(value)
             if is_live(axis) or attributes_in(source) or any(is_live(a) for a in axes_in(source)):
                 self.needs.append(Need(source, axis, self.path, use))
@@ -213,8 +222,11 @@ class Tracer(Watch):
         elif any(is_live(a) for a in axes_in(value.source)) or attributes_in(value.source):
             if value >= 0:
                 self.needs.append(Need(value.source, frozen_axis(int(value)), self.path, f"a number that is {use}"))
-            for axis in axes_in(value.source) if value < 0 else ():
+                return
+            for axis in axes_in(value.source):
                 self.freeze(axis, f"its length is {use}")
+            for attribute in attributes_in(value.source):
+                self._pinned.setdefault(attribute, use)
 
     def escaped(self, value: Any) -> None:
         """The forward made a float of an int."""

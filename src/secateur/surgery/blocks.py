@@ -81,5 +81,6 @@ def _error(module: nn.Module, block: Block, given: Any, wanted: list[Tensor], al
             return float("inf")
         if kept.numel():
             difference = (kept - made).abs().max().item() if kept.is_floating_point() else float(not kept.equal(made))
-            worst = max(worst, difference / max(kept.abs().max().item(), torch.finfo(torch.float64).tiny))
+            ratio = difference / max(kept.abs().max().item(), torch.finfo(torch.float64).tiny)
+            worst = worst if ratio <= worst else ratio  # NaN is worse than any number
     return worst

@@ -194,7 +194,7 @@ def _over_kept(
     if "layer_norm" in reduction.op or "rms_norm" in reduction.op:
         cut[1] = list(cut[0].shape[cut[0].dim() - len(cut[1]) :])
     if "group_norm" in reduction.op:
-        cut[4] = cut[0].shape[1]
+        cut[3], cut[4] = cut[0].shape[:2]
         if reduction.groups is not None:
             cut[6] = int(alive[torch.from_numpy(reduction.groups)].sum())
     made = op(*cut, **kwargs)

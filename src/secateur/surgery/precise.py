@@ -25,6 +25,10 @@ _CHECKED = {
     "prelu",
     "bilinear",
     "rms_norm",
+    "tensordot",
+    "inner",
+    "multi_dot",
+    "linalg_multi_dot",
     *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3)),
 }
 COLUMNS = 2**18  # numbers of a matrix that are brought to float64 at a time

@@ -7,9 +7,9 @@ labels of `call.outputs`. An op without a rule freezes whatever touches it.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .base import FUNCTIONS, RULES, STATED, STATES_SIZES, Call, lookup
+from .base import FUNCTIONS, RULES, STATED, Call, lookup
 
 for _module in sorted(m.name for m in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")
 
-__all__ = ["FUNCTIONS", "RULES", "STATED", "STATES_SIZES", "Call", "lookup"]
+__all__ = ["FUNCTIONS", "RULES", "STATED", "Call", "lookup"]

@@ -48,9 +48,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 # Functions whose ints are read before they fall apart into ops: rule(tracer, *args, **kwargs).
 STATED: dict[str, Callable[..., None]] = {}
 
-# Functions whose ints a rule reads; an int that arrives at any other function must stay as it is.
-STATES_SIZES = {"size", "__get__"}
-
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
     """Register a rule for ATen ops, by name without overload (`aten.add`) or with (`aten.mean.dim`)."""

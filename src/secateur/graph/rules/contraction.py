@@ -9,9 +9,7 @@ from torch import Tensor
 from ..labels import Axis, frozen_axis, is_live
 from ..record import BLOCK, EQUAL, HEAD, IN, OUT, Geometry
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, rule
-
-STATES_SIZES |= {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")}
+from .base import Call, rule
 
 
 @rule("aten.convolution")

@@ -29,7 +29,7 @@ def attention(
     q, k, v = (list(tracer.axes(t)) for t in (query, key, value))
     for axis in (*q[-1:], *k[-1:]):
         tracer.freeze(axis, "attention sums over it and scales by its length")
-    for axis in (*k[-2:-1], *v[-2:-1]):
+    for axis in (*k[-2:-1], *v[-2:-1], *(q[-2:-1] if is_causal else ())):
         tracer.freeze(axis, "attention weighs its indices against each other")
     lead = q[:-2]
     for own in (k[:-2], v[:-2]):

@@ -11,11 +11,10 @@ from torch import Tensor
 from ..labels import Axis, frozen_axis, is_live
 from ..provenance import Traced
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, rule
+from .base import Call, rule
 from .view import stated_axis
 
 _MAKES = {"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_empty", "new_full", "rand", "randn"}
-STATES_SIZES |= {"pad", *_MAKES}
 
 
 @rule("aten.constant_pad_nd")

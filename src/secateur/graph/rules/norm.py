@@ -9,9 +9,7 @@ from torch import Tensor
 from ..labels import frozen_axis, is_live
 from ..record import AFFINE, BLOCK, EQUAL
 from ..tracer import Tracer
-from .base import STATED, STATES_SIZES, Call, rule
-
-STATES_SIZES |= {"layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm"}
+from .base import STATED, Call, rule
 
 
 @rule(

@@ -13,18 +13,7 @@ from ..labels import Axis, frozen_axis, is_live
 from ..provenance import Apply, Traced, source_of
 from ..record import OUT
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, freeze_all, rule
-
-STATES_SIZES |= {
-    "__getitem__",
-    "narrow",
-    "split",
-    "split_with_sizes",
-    "chunk",
-    "tensor_split",
-    "select",
-    "unsafe_split",
-}
+from .base import Call, freeze_all, rule
 
 
 @rule("aten.slice")
@@ -51,7 +40,7 @@ def slice_(tracer: Tracer, call: Call) -> None:
 def _bound(tracer: Tracer, value: Any, at: int, axis: Axis) -> None:
     """A bound at index `at`: as many indices before it, or behind it when counted from the end, must stay."""
     if not 0 < at < axis.size:
-        if isinstance(value, Traced) and at == axis.size:
+        if isinstance(value, Traced) and value == axis.size:
             tracer.require(value, axis, "the end of a slice")
         return
     if isinstance(value, Traced):
@@ -70,11 +59,13 @@ def _stated(tracer: Tracer, first: int, last: int, n: int) -> tuple[Any, Any]:
     if function == "narrow":
         start, length = tracer.stated(2, "start"), tracer.stated(3, "length")
         return start, start + length
-    if function == "__getitem__":
+    if function in ("__getitem__", "__setitem__"):
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
-        for part in index:
-            if isinstance(part, slice) and part.indices(n)[:2] == (first, last):
-                return part.start, part.stop
+        parts = [p for p in index if isinstance(p, slice)]
+        for place in range(tracer.sliced, len(parts)):  # they run in the order in which they are written
+            if parts[place].indices(n)[:2] == (first, last):
+                tracer.sliced = place + 1
+                return parts[place].start, parts[place].stop
     return first, last
 
 
@@ -120,9 +111,9 @@ def _sizes(tracer: Tracer, pieces: list[Axis]) -> None:
     function, args, _ = tracer.call
     equal = len({p.size for p in pieces}) == 1
     stated = args[1] if len(args) > 1 else tracer.stated(1, "split_size")
-    if stated is None:
-        stated = tracer.stated(1, "split_size_or_sections")
-    if function in {"split", "split_with_sizes"} and (
+    for name in ("split_size_or_sections", "split_sizes"):
+        stated = tracer.stated(1, name) if stated is None else stated
+    if function in {"split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"} and (
         (isinstance(stated, int) and equal) or isinstance(stated, (tuple, list))
     ):
         sizes = [stated] * len(pieces) if isinstance(stated, int) else stated
@@ -161,21 +152,22 @@ def index(tracer: Tracer, call: Call) -> None:
             for axis in tracer.axes(tensor):
                 tracer.freeze(axis, "used as numbers of indices")
     passed = [axes[d] for d in range(x.dim()) if d not in read]
-    if "index_put" in call.name:
-        return _put(tracer, call, axes, passed)
-    width = call.outputs[0].dim() - len(passed)
+    numbers = torch.broadcast_shapes(*(t.shape for t in at if t is not None))
     # Neighbouring numbers leave what they read in their place, others in front.
     place = read[0] if read == list(range(read[0], read[-1] + 1)) else 0
-    made = [frozen_axis(n) for n in call.outputs[0].shape[place : place + width]]
-    tracer.set(call.outputs[0], (*passed[:place], *made, *passed[place:]))
+    made = (*passed[:place], *map(frozen_axis, numbers), *passed[place:])
+    if "index_put" in call.name:
+        return _put(tracer, call, axes, made)
+    tracer.set(call.outputs[0], made)
     if tracer.is_static(x) and x.dim() > 2:  # the weights of the experts that tokens were sent to
         tracer.chosen(call.outputs[0], x)
     return None
 
 
-def _put(tracer: Tracer, call: Call, axes: tuple[Axis, ...], passed: list[Axis]) -> None:
+def _put(tracer: Tracer, call: Call, axes: tuple[Axis, ...], made: tuple[Axis, ...]) -> None:
+    """`made`: the axes of the part that is written."""
     values = tracer.axes(call.args[2])
-    for axis, other in zip(reversed(passed), reversed(values), strict=False):
+    for axis, other in zip(reversed(made), reversed(values), strict=False):
         if axis.size == other.size:
             tracer.unify(axis, other)
         else:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..labels import frozen_axis
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, rule
+from .base import Call, rule
 
 _POOLS = [
     *(f"aten.{kind}_pool{n}d" for kind in ("avg", "_adaptive_avg", "adaptive_avg") for n in (1, 2, 3)),
@@ -112,6 +112,3 @@ def reduce(tracer: Tracer, call: Call) -> None:
                 tracer.numbers(out, axes[d])
     tracer.reduce(call.record, [axes[d] for d in dims])
     return None
-
-
-STATES_SIZES |= {"adaptive_avg_pool1d", "adaptive_avg_pool2d"}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..labels import Axis, frozen_axis, is_live
+from ..provenance import Size, Traced
 from ..tracer import Tracer
-from .base import STATES_SIZES, Call, freeze_all, rule
+from .base import Call, freeze_all, rule
 
 _STATED = {"view", "reshape", "expand", "broadcast_to", "unflatten"}
-STATES_SIZES |= _STATED | {"view_as", "expand_as", "flatten"}
 
 
 @rule("aten.t", "aten.transpose", "aten.permute", "aten.numpy_T")
@@ -60,8 +60,8 @@ def squeeze(tracer: Tracer, call: Call) -> None:
     dims = call.arg(1, "dim", list(range(len(axes))))
     dims = {d % len(axes) for d in ([dims] if isinstance(dims, int) else dims)} if axes else set()
     for d in dims:
-        if axes[d].size == 1:
-            tracer.freeze(axes[d], "an axis of one index is taken away")
+        # Of a longer axis two indices stay, for one alone would be taken away, too.
+        tracer.freeze(axes[d][:2], "an axis of one index is taken away")
     tracer.set(call.outputs[0], tuple(a for d, a in enumerate(axes) if d not in dims or a.size != 1))
 
 
@@ -76,9 +76,6 @@ def expand(tracer: Tracer, call: Call) -> None:
             axes[lead + i] = axis
         else:
             tracer.freeze(axis, "a single index expanded to many")
-    if tracer.call[0] == "expand_as":
-        like = tracer.axes(tracer.call[1][1])
-        axes = [b if a.size == b.size and not is_live(a) else a for a, b in zip(axes, like, strict=True)]
     sizes = _sizes(tracer)
     for i, value in enumerate(sizes if len(sizes) == len(axes) else []):
         if i < lead or own[i - lead].size != shape[i]:  # made here, of a stated size: all its indices are equal
@@ -99,6 +96,8 @@ def stated_axis(tracer: Tracer, value: Any, n: int) -> Axis:
 def _sizes(tracer: Tracer) -> list[Any]:
     """The sizes stated in the author's call, flat; empty for calls that state none."""
     function, args, kwargs = tracer.call
+    if function in ("view_as", "reshape_as", "expand_as") and len(args) > 1:
+        return [Traced(a.size, Size(a)) for a in tracer.axes(args[1])]
     if function not in _STATED:
         return []
     if function == "unflatten":
@@ -211,9 +210,6 @@ def flip(tracer: Tracer, call: Call) -> None:
     tracer.set(
         call.outputs[0], tuple(a[::-1].copy() if d in dims else a for d, a in enumerate(tracer.axes(call.args[0])))
     )
-
-
-STATES_SIZES.add("roll")
 
 
 @rule("aten.roll")
