@@ -113,10 +113,9 @@ class Owner:
 
     def value(self, attribute: Attribute, values: dict[Attribute, int], kept: Callable[[Axis], int]) -> int:
         """What the attribute must be when `kept(axis)` indices are left; `values` holds the other attributes."""
-        if kept(self.axis) == self.axis.size:
-            return values[attribute]
         if self.need is None:
-            return self.counted(kept(self.axis))
+            whole = kept(self.axis) == self.axis.size
+            return values[attribute] if whole else self.counted(kept(self.axis))
         wanted, source = kept(self.axis), self.need.source
         tried = range(values[attribute], -1, -1)
         fit = (v for v in tried if evaluate(source, values | {attribute: v}, kept) == wanted)
