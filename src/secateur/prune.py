@@ -23,7 +23,7 @@ from .groups.scores import Scores
 from .surgery.blocks import verify_blocks
 from .surgery.carry import Originals, originals
 from .surgery.checkpoint import Origin
-from .surgery.cut import Edits, apply, copied, edits
+from .surgery.cut import Edits, copied, edits, replace_by
 from .surgery.fold import apply_shifts, fold_means, shifts
 from .surgery.recalibrate import recalibrate
 from .surgery.reconstruct import reconstruct
@@ -64,6 +64,8 @@ def score(
     Raises `UnknownName`, and `NeedsData` when the criterion needs data and `batches` gives none.
     """
     chosen = CRITERIA.make(criterion)
+    if any(p.is_meta for p in graph.model.parameters()):
+        raise BadModel("the model is on the meta device and has no weights to score; make the plan by hand")
     if evidence is None:
         evidence = collect(graph, chosen.needs, batches=batches, loss=loss, seed=seed)
     scores: Scores = {}
@@ -183,8 +185,7 @@ def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
     """As `prune`, but in place: the caller's model becomes the smaller one, whole or not at all."""
     pruned = prune(model, example, **options)
     small, before = pruned.model, originals(model)
-    apply(model, pruned.edits)
-    model.load_state_dict(small.state_dict())
+    replace_by(model, small, pruned.edits)
     return replace(pruned, model=model, originals=before)
 
 

@@ -147,10 +147,8 @@ def difference_(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
 def keep_all(graph: Graph) -> None:
     """Law 2: bit for bit the same."""
     stated = Plan(edits=tuple(Keep(group=g.name, units=tuple(range(g.size))) for g in graph.groups))
-    pruned = secateur.cut(graph, stated)
+    pruned = secateur.cut(graph, stated, verify="off")
     assert same_weights(graph.model, pruned.model), "keeping everything changed a weight or an int"
-    # Torch may sum in another order where masks are watched, and an output that hardly moves counts a million times.
-    assert pruned.check.max_error <= 1e-8
     assert all(
         torch.equal(a, b) for a, b in zip(outputs(graph.model, graph), outputs(pruned.model, graph), strict=True)
     )

@@ -162,6 +162,8 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     finally:
         pre.remove()
         post.remove()
+        for table in ("_global_forward_hooks_with_kwargs", "_global_forward_hooks_always_called"):
+            getattr(nn.modules.module, table, {}).pop(post.id, None)  # torch's handle leaves these behind
 
 
 def _holdings(model: nn.Module) -> list[tuple[Any, Any]]:

@@ -41,7 +41,8 @@ def carry(optimizer: Optimizer, pruned: Cut) -> Optimizer:
     """A new optimizer of the same kind and settings for `pruned.model`; `optimizer` is untouched.
 
     State of a weight's shape (momentum, second moments) is cut as the weight was; other state is copied. Raises
-    `BadModel` when the optimizer holds a parameter that the model before the cut did not have.
+    `BadModel` when the optimizer holds a parameter that the model before the cut did not have, or state of another shape
+    than its weight, as Adafactor and LBFGS do.
     """
     names = {id(p): name for ref, name in pruned.originals if (p := ref()) is not None}
     fresh = dict(pruned.model.named_parameters())
@@ -59,6 +60,11 @@ def carry(optimizer: Optimizer, pruned: Cut) -> Optimizer:
         axes = pruned.edits.indices.get(names[id(p)], {})
         state = made.state.get(fresh[names[id(p)]], {})
         for key, value in state.items():
+            if axes and isinstance(value, Tensor) and value.dim() and value.shape != p.shape:
+                raise BadModel(
+                    f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for {names[id(p)]}, which "
+                    f"has {tuple(p.shape)}: how it would be cut is not known; start that optimizer anew"
+                )
             if isinstance(value, Tensor) and value.shape == p.shape and value.dim():
                 for d, index in axes.items():
                     value = value.index_select(d, torch.from_numpy(index).to(value.device))

@@ -88,6 +88,24 @@ def apply(model: nn.Module, edits: Edits) -> None:
     _restate(model, edits)
 
 
+def replace_by(model: nn.Module, small: nn.Module, edits: Edits) -> None:
+    """Make `model` what its cut copy `small` is, in place; tensors that were not cut stay the objects they are."""
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    cut = {id(held[name]) for name in edits.indices}
+    for module, other in zip(model.modules(), small.modules(), strict=True):
+        for slots, others in ((module._parameters, other._parameters), (module._buffers, other._buffers)):
+            for key, tensor in cast("dict[str, Tensor | None]", slots).items():
+                mine = cast("dict[str, Tensor | None]", others)[key]
+                if tensor is None or mine is None:
+                    continue
+                if id(tensor) in cut:
+                    cast("dict[str, Tensor | None]", slots)[key] = mine
+                elif not torch.equal(tensor, mine):
+                    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                        tensor.copy_(mine)
+    _restate(model, edits)
+
+
 def _restate(model: nn.Module, edits: Edits) -> None:
     assign(model, edits.attributes)
     for module in model.modules():
@@ -104,6 +122,7 @@ def _sliced(tensor: Tensor, axes: dict[int, NDArray[np.int64]]) -> Tensor:
     data = data.contiguous(memory_format=torch.channels_last) if channels_last else data.contiguous()
     if isinstance(tensor, nn.Parameter):
         data = nn.Parameter(data, requires_grad=tensor.requires_grad)
+        data.__dict__.update(tensor.__dict__)  # what others have noted on the parameter
     return data
 
 
