@@ -10,7 +10,9 @@ has already are skipped, so that a sweep can be stopped and taken up again; remo
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -63,7 +65,6 @@ def work(row: Row, how: str, batch: int, fresh: bool) -> None:
 
     import secateur
     from secateur.allocation.uniform import Uniform
-    from secateur.surgery.verify import verify
 
     torch.set_num_threads(1)
     name = row.facts["name"]
@@ -83,8 +84,6 @@ def work(row: Row, how: str, batch: int, fresh: bool) -> None:
     with row.stage("prune"):
         pruned = secateur.prune(dense, example, **options)
     row.add(error=pruned.check.max_error, peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-    with row.stage("verify"):
-        verify(graph, pruned.plan, pruned.model)
     here = oracle.loaded_here(lambda: models.build(name), example)
     with row.stage("judge"):
         found = oracle.judge(
@@ -176,35 +175,45 @@ def sweep_one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """The row of one model, from a process that may crash or hang."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "row.json"
-        command = [sys.executable, str(HERE), "--child", "--only", name, "--how", options.how, "--out", str(path)]
-        command += ["--batch", str(options.batch)] + ["--fresh"] * options.fresh
-        with (Path(folder) / "log").open("w+") as log:
-            try:
-                code = subprocess.run(
-                    command, stdout=log, stderr=log, timeout=options.limit_seconds, env=one_thread(), check=False
-                ).returncode
-            except subprocess.TimeoutExpired:
-                code = None
-            log.seek(0)
-            last = ([*log.read().strip().splitlines()] or ["no word"])[-1]
+        # Forked, so that the libraries are imported once for all rows.
+        process = multiprocessing.get_context("fork").Process(target=muted, args=(name, options, path))
+        process.start()
+        process.join(options.limit_seconds)
+        code = None if process.is_alive() else process.exitcode
+        process.kill()
+        process.join()
         facts = json.loads(path.read_text()) if path.exists() else Row(name, options.how, path).facts
-    return closed(facts, code, last, options.limit_seconds)
+    return closed(facts, code, options.limit_seconds)
 
 
-def closed(facts: dict[str, Any], code: int | None, last: str, limit: float) -> dict[str, Any]:
+def import_libraries() -> None:
+    """All that rows need, in one thread."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    import torch
+
+    torch.set_num_threads(1)
+    models.define_schemas()
+    for module in ("oracle", "weights", "torchvision", "timm", "transformers", "secateur"):
+        importlib.import_module(module)
+
+
+def muted(name: str, options: argparse.Namespace, path: Path) -> None:
+    """One row in this process, whose libraries keep their warnings to themselves."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    child(name, argparse.Namespace(**vars(options) | {"out": path}))
+
+
+def closed(facts: dict[str, Any], code: int | None, limit: float) -> dict[str, Any]:
     """The row with a verdict, also where the process did not live to give one."""
     stage = facts.pop("stage", "start")
     if code is None:
         facts |= {"verdict": "timeout", "message": f"{stage}: more than {limit:g} s"}
     elif "verdict" not in facts:
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        facts |= {"verdict": "error", "message": f"{stage}: {how}: {told(RuntimeError(last))}"}
+        facts |= {"verdict": "error", "message": f"{stage}: {how}"}
     return facts
-
-
-def one_thread() -> dict[str, str]:
-    """The environment of a child."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
@@ -228,15 +237,13 @@ def main() -> None:
     parser.add_argument("--limit-seconds", type=float, default=120)
     parser.add_argument("--batch", type=int, default=1, help="of the example; the second batch size is one more")
     parser.add_argument("--fresh", action="store_true", help="load what was saved in a process of its own")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--reload", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reload:
         reload_child(options.only[0], options.batch, options.reload, options.out)
-    elif options.child:
-        child(options.only[0], options)
     else:
         options.out.parent.mkdir(parents=True, exist_ok=True)
+        import_libraries()
         for name in chosen(options):
             facts = sweep_one(name, options)
             with options.out.open("a") as file:

@@ -22,7 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "compatibility.md"
 HOWS = {"uniform": "half of every group", "ranked": "half of the MACs"}
 VERDICTS = ("pruned", "refused", "noop", "wrong", "error", "timeout")
-STEPS = ("trace", "prune", "verify")
+STEPS = ("trace", "prune")
 LIBRARIES = ("torchvision", "timm", "transformers")
 Rows = dict[str, dict[str, Any]]  # name -> facts
 

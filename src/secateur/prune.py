@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -14,10 +15,19 @@ from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
 from .criteria.base import CRITERIA, Criterion
 from .criteria.evidence import Batches, Evidence, Loss, collect
-from .errors import BadModel, PlanError, UnknownName, VerificationError
+from .errors import (
+    BadModel,
+    PlanError,
+    SecateurError,
+    SecateurWarning,
+    SurgeryError,
+    UnknownName,
+    VerificationError,
+)
 from .graph.example import Example
+from .groups.find import Frozen
 from .groups.graph import Graph, trace
-from .groups.group import KINDS
+from .groups.group import KINDS, Group
 from .groups.plan import Plan
 from .groups.scores import Scores
 from .surgery.blocks import verify_blocks
@@ -151,6 +161,7 @@ def prune(
     that need data and for `repair`, which makes up for the cut without labels or gradients: "fold" puts the mean of
     what each layer saw of removed units into its bias or the norm behind it, "recalibrate" measures batch-norm
     statistics anew, "reconstruct" refits each layer that lost inputs to what the dense layer gave, by least squares.
+    Groups whose cut fails its check are found one by one, left whole, and named in a `SecateurWarning`.
     Raises what the steps raise.
     """
     if repair not in get_args(Repair):
@@ -161,16 +172,53 @@ def prune(
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
         graph = trace(net, example, frozen=frozen, kinds=kinds)
         held = None if batches is None else list(batches)
-        scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
-        plan = allocate(graph, scores, budget, allocator=allocator)
         inputs = [x for x, _ in held or ()]
-        if repair == "fold":
-            plan = fold_means(graph, plan, inputs)
-        pruned = cut(graph, plan, verify=verify)
+
+        def attempt(graph: Graph) -> Pruned:
+            scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
+            plan = allocate(graph, scores, budget, allocator=allocator)
+            return cut(graph, fold_means(graph, plan, inputs) if repair == "fold" else plan, verify=verify)
+
+        try:
+            pruned = attempt(graph)
+        except (SurgeryError, VerificationError) as error:
+            graph = without_culprits(graph, error)
+            pruned = attempt(graph)
         mend(graph, pruned, inputs, repair)
     if earlier is None:
         return pruned
-    return replace(pruned, before=earlier.before, origin=earlier.origin.followed_by(plan))
+    return replace(pruned, before=earlier.before, origin=earlier.origin.followed_by(pruned.plan))
+
+
+def without_culprits(graph: Graph, error: SecateurError) -> Graph:
+    """The graph with those groups frozen that fail their check when half of each is cut; a warning names them.
+
+    Raises `error` where no group fails, so that none can be blamed.
+    """
+
+    def fails(groups: Sequence[Group]) -> bool:
+        kept = {g.name: range(max(1, g.size // 2)) for g in groups}
+        try:
+            cut(graph, Plan.keeping(graph, kept))
+        except (SurgeryError, VerificationError):
+            return True
+        return False
+
+    def culprits(groups: Sequence[Group]) -> list[Group]:
+        if not groups or not fails(groups):
+            return []
+        half = len(groups) // 2
+        return list(groups) if len(groups) == 1 else culprits(groups[:half]) + culprits(groups[half:])
+
+    found = culprits(graph.groups)
+    if not found:
+        raise error
+    names = ", ".join(repr(g.name) for g in found)
+    warnings.warn(f"left whole, for a cut of them fails its check ({error}): {names}", SecateurWarning, stacklevel=3)
+    guilty = {g.name for g in found}
+    frozen = tuple(Frozen(g.name, g.size, f"a cut of it fails its check: {error}", "") for g in found)
+    left = tuple(g for g in graph.groups if g.name not in guilty)
+    return replace(graph, groups=left, frozen=(*graph.frozen, *frozen))
 
 
 def mend(graph: Graph, pruned: Pruned, inputs: Sequence[Example], repair: Repair) -> None:

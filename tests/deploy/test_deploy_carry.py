@@ -154,7 +154,6 @@ def test_a_schedule_goes_on_with_the_carried_optimizer():
     assert optimizer.param_groups[0]["lr"] == 0.025
 
 
-@pytest.mark.xfail(strict=True, reason="engine: carry hands over state of other shapes uncut, and the next step fails")
 @pytest.mark.parametrize("make", [plain(O.Adafactor, lr=0.01), plain(O.LBFGS, lr=0.01)])
 def test_state_of_other_shapes_is_cut_or_refused_by_name(make):
     """Adafactor holds rows and columns of a weight, LBFGS one vector for all weights."""

@@ -108,7 +108,6 @@ def test_attention_weights_are_those_of_the_heads_that_are_left():
     assert [w.shape for w in weights] == [(2, 2, 6, 6)] * 2
 
 
-@pytest.mark.xfail(strict=True, reason="engine: each trace leaves an entry in torch's table of global hooks")
 def test_no_global_hook_is_left():
     """torch.compile warns of them."""
     held = {k: dict(v) for k, v in vars(nn.modules.module).items() if k.startswith("_global_") and isinstance(v, dict)}

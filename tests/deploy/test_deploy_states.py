@@ -75,7 +75,6 @@ def test_a_check_that_needs_weights_is_refused_by_name(verify):
         secateur.cut(graph, random_plan(graph, keep=0.5), verify=verify)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: NotImplementedError of torch comes through where no weights are scored")
 def test_scores_of_no_weights_are_refused_by_name():
     with torch.device("meta"):
         empty = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -181,9 +180,6 @@ def test_a_cut_in_place_within_no_grad_can_be_trained_after():
     assert all(p.requires_grad and p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="engine: prune_ raises RuntimeError after it cut, and leaves the model half done"
-)
 def test_a_cut_in_place_of_weights_made_for_inference_is_whole_or_nothing():
     with torch.inference_mode():
         model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))

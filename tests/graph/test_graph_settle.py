@@ -124,7 +124,6 @@ def test_half_of_an_attribute():
     assert is_free(classes, frozen, axis)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: the owner of a frozen axis rewrites an attribute that no cut touches")
 def test_half_of_an_odd_attribute_leaves_it_as_it_is():
     labels = Labels()
     axis = labels.fresh(3)
@@ -140,10 +139,7 @@ def test_an_attribute_larger_than_what_it_bounds_stays():
     settled(labels, [need(WIDTH, axis)], {WIDTH: 100})
 
 
-REWRITTEN = pytest.mark.xfail(strict=True, reason="engine: an attribute is made to fit a need that did not hold before")
-
-
-@pytest.mark.parametrize("source", [pytest.param("attribute", marks=REWRITTEN), "size"])
+@pytest.mark.parametrize("source", ["attribute", "size"])
 def test_an_expression_larger_than_what_it_bounds_freezes_it(source):
     """x[:, : n + 1], and the rest of x.split(n // 3)."""
     signal.setitimer(signal.ITIMER_REAL, 5)
@@ -230,7 +226,6 @@ def test_a_width_of_another_layer_over_heads_is_mended():
     assert is_free(classes, frozen, heads)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: an attribute that is made to fit is never tried as 0")
 def test_the_one_attribute_that_nothing_else_decides_is_made_to_fit():
     """width - rest, where the width shrinks: the rest does."""
     labels = Labels()

@@ -89,13 +89,6 @@ MODELS = {
     "complex": (Calls(lambda m, x: torch.view_as_real(torch.complex(x, x) * m.weight)), images(2, 6)),
     "spectrum": (Calls(lambda m, x: torch.fft.rfft(x).abs() * m.weight[:4]), images(2, 6)),
 }
-TYPES = "engine: torch compares the types of its arguments before any op that float64 execution sees"
-FAULTS = ("tensordot", "inner", "chain")
-
-
-def cases():
-    faulty = pytest.mark.xfail(strict=True, reason=TYPES)
-    return [pytest.param(n, marks=faulty if n in FAULTS else ()) for n in MODELS]
 
 
 def exact(model, x):
@@ -103,7 +96,7 @@ def exact(model, x):
         return tensors(call(model, double(x)))
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", MODELS)
 def test_it_computes_what_a_copy_in_float64_does(case):
     model, x = MODELS[case]
     fill(model)
@@ -183,7 +176,7 @@ def test_wider():
     assert made["b"][1] == [torch.complex128, torch.int32, None]
 
 
-@pytest.mark.parametrize("case", [c for c in cases() if c.values[0] in ("prelu", "tensordot", "in place", "lerp")])
+@pytest.mark.parametrize("case", ["prelu", "tensordot", "in place", "lerp"])
 def test_a_model_that_computes_so_can_be_cut(case):
     class Wide(nn.Module):
         def __init__(self, inner):

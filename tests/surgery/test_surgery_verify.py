@@ -172,7 +172,6 @@ def test_a_check_says_what_was_held_against_what():
     assert np.isfinite(check.max_error)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: at another size float32 weights meet float64 inputs: no check")
 def test_a_difference_at_another_size_alone_is_found():
     class Scaled(nn.Module):
         """Small images go through one more layer."""

@@ -41,8 +41,8 @@ def carry(optimizer: Optimizer, pruned: Cut) -> Optimizer:
     """A new optimizer of the same kind and settings for `pruned.model`; `optimizer` is untouched.
 
     State of a weight's shape (momentum, second moments) is cut as the weight was; other state is copied. Raises
-    `BadModel` when the optimizer holds a parameter that the model before the cut did not have, or state of another shape
-    than its weight, as Adafactor and LBFGS do.
+    `BadModel` when the optimizer holds a parameter that the model before the cut did not have, or state of another
+    shape than its weight, as Adafactor and LBFGS do.
     """
     names = {id(p): name for ref, name in pruned.originals if (p := ref()) is not None}
     fresh = dict(pruned.model.named_parameters())

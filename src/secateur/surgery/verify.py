@@ -60,23 +60,57 @@ def other_example(example: Any, seed: int = 0) -> Any:
 def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLERANCE) -> Check:
     """Run the masked original and the cut model in float64 on two inputs; raise `VerificationError` if they differ.
 
-    The cut model sees both inputs as one batch, so that another batch size is tried too, and, where the original takes
-    it, an input of another length or spatial size. The error is relative to how much the masked output moves between
-    the two inputs, so that a large constant in the output cannot hide a difference. Neither model is touched.
+    Where the original takes it, the second input is an image of half the size, or a sequence of half the length; the
+    cut model also sees another batch size than the example's. The error is relative to how much the masked output
+    moves between two inputs, so that a large constant in the output cannot hide a difference. Neither model is touched.
     """
-    inputs = [double(graph.example), other_example(graph.example)]
     shift = shifts(graph, graph.model, plan)
     original, small = _refined(graph, plan, cut, shift) if shift else (graph.model, cut)
-    masked = [_masked(original, graph.trace, x, torch.from_numpy(graph.alive(plan.kept)), shift) for x in inputs]
-    error = _relative(masked, _both(small, inputs, masked))
-    resized = _resized(graph, plan, original, small, shift)
-    error = error if resized is None or resized <= error else resized  # NaN is worse than any number
+    whole = _Size(graph.trace, torch.from_numpy(graph.alive(plan.kept)), graph.example, original, shift)
+    other = _resized(graph, plan, original, shift)
+    if other is not None and _shapes(other.masked(1)) == _shapes(whole.masked(0)):  # so that they can be compared
+        twice = _both(small, [other.inputs[1]] * 2, [other.masked(1)] * 2)
+        error = _relative([whole.masked(0), other.masked(1)], [_run(small, whole.inputs[0]), twice[0]])
+    else:
+        error = max((size.error(small) for size in (whole, other) if size is not None), key=_badness)
     reference = "the original with removed units masked" + (", their constants folded" if shift else "")
     if not error <= tolerance:
         raise VerificationError(
             f"the cut model differs from {reference}: relative error {error:.3g} > {tolerance:g}; nothing was changed"
         )
     return Check(error, tolerance, reference)
+
+
+def _badness(error: float) -> float:
+    """NaN is worse than any number."""
+    return float("inf") if np.isnan(error) else error
+
+
+def _shapes(outputs: list[Tensor]) -> list[tuple[int, ...]]:
+    return [tuple(t.shape) for t in outputs]
+
+
+class _Size:
+    """The masked original at one size of input, on two inputs, each run when it is asked for and once."""
+
+    def __init__(
+        self, trace: Trace, alive: Tensor, example: Any, original: nn.Module, shift: dict[str, Tensor]
+    ) -> None:
+        self.inputs = [double(example), other_example(example)]
+        self._how = (original, trace, alive, shift)
+        self._held: dict[int, list[Tensor]] = {}
+
+    def masked(self, i: int) -> list[Tensor]:
+        """Outputs for the i-th input."""
+        if i not in self._held:
+            original, trace, alive, shift = self._how
+            self._held[i] = _masked(original, trace, self.inputs[i], alive, shift)
+        return self._held[i]
+
+    def error(self, small: nn.Module) -> float:
+        """Of the cut model, on both inputs."""
+        masked = [self.masked(0), self.masked(1)]
+        return _relative(masked, _both(small, self.inputs, masked))
 
 
 def _masked(model: nn.Module, trace: Trace, x: Any, alive: Tensor, shift: dict[str, Tensor]) -> list[Tensor]:
@@ -116,8 +150,8 @@ def _both(model: nn.Module, inputs: list[Any], masked: list[list[Tensor]]) -> li
     return [_run(model, x) for x in inputs]
 
 
-def _resized(graph: Graph, plan: Plan, original: nn.Module, small: nn.Module, shift: dict[str, Tensor]) -> float | None:
-    """The error at another length or spatial size; None where the original takes no other, or acts otherwise there."""
+def _resized(graph: Graph, plan: Plan, original: nn.Module, shift: dict[str, Tensor]) -> _Size | None:
+    """Another length or spatial size; None where the original takes no other, or acts otherwise there."""
     example = _smaller(graph.example)
     if example is None:
         return None
@@ -126,11 +160,7 @@ def _resized(graph: Graph, plan: Plan, original: nn.Module, small: nn.Module, sh
     except Exception:  # the model's own refusal of this size, whatever it is: nothing can be compared
         return None
     alive = _carried(graph, trace, plan)
-    if alive is None:
-        return None
-    inputs = [double(example), other_example(example)]
-    masked = [_masked(original, trace, x, alive, shift) for x in inputs]
-    return _relative(masked, [_run(small, x) for x in inputs])
+    return None if alive is None else _Size(trace, alive, example, original, shift)
 
 
 def _carried(graph: Graph, trace: Trace, plan: Plan) -> Tensor | None:
