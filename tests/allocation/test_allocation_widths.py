@@ -1,7 +1,6 @@
 """Widths that a user asks for: `keep` for each pattern, and multiples with `round_to`."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -60,6 +59,16 @@ def test_ranked_without_anything_to_rank_is_refused(net):
         widths(net, Ranked(keep={"*": 0.9}), HALF)
 
 
+def test_ranked_with_everything_told_needs_no_ranking(net):
+    assert tuple(widths(net, Ranked(keep={"*": 0.5}), HALF).values()) == (10, 16, 2)
+
+
+@pytest.mark.xfail(strict=True, reason="engine: one unit goes at least, though what is told meets the budget alone")
+def test_what_is_told_may_meet_the_budget_alone(net):
+    assert CostModel(net).at(SIZES | {"0": 6}).macs < 0.5 * CostModel(net).dense().macs
+    assert widths(net, Ranked(keep={"0": 0.3}), HALF) == SIZES | {"0": 6}
+
+
 @BOTH
 def test_the_highest_scores_of_a_told_group_stay(net, kind):
     scores = random_scores(net)
@@ -68,6 +77,7 @@ def test_the_highest_scores_of_a_told_group_stay(net, kind):
     assert plan.kept["2"].tolist() == sorted(scores["2"].argsort(descending=True)[:13].tolist())
 
 
+@pytest.mark.xfail(strict=True, reason="engine: ranked multiplies fractions as floats, and keeps 28 of 100 for 0.29")
 def test_ranked_reads_fractions_as_written():
     """0.29 * 100 is 28.999999999999996."""
     net = nn.Sequential(nn.Linear(3, 100), nn.ReLU(), nn.Linear(100, 10), nn.ReLU(), nn.Linear(10, 2))
@@ -84,8 +94,14 @@ def test_a_pattern_that_no_group_matches_is_refused(net, kind, option):
         widths(net, kind(**option), budget)
 
 
-@BOTH
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), float("inf")])
+ABOVE = pytest.mark.xfail(strict=True, reason="engine: ranked takes keep above 1, and keeps too few units for it")
+SHARES = [0, -0.5, 1.5, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [pytest.param(k, s, marks=ABOVE if k is Ranked and s == 1.5 else ()) for k in (Uniform, Ranked) for s in SHARES],
+)
 def test_fractions_that_make_no_sense_are_refused(net, kind, share):
     budget = HALF if kind is Ranked else None
     with pytest.raises(BadBudget, match="keep="):
@@ -130,12 +146,13 @@ def test_rounding_goes_down_and_not_below_one_multiple(net):
     assert tuple(widths(net, Uniform(keep=1, round_to=4)).values()) == (20, 33, 5)
 
 
+@pytest.mark.xfail(strict=True, reason="engine: widths are brought down to multiples below min_keep")
 @pytest.mark.parametrize("min_keep", [6, 0.3])
 def test_rounding_does_not_go_below_min_keep(net, min_keep):
-    floor = {n: min(s, min_keep if min_keep >= 1 else math.ceil(min_keep * s)) for n, s in SIZES.items()}
-    for fraction in (0.7, 0.45):
-        found = widths(net, Ranked(min_keep=min_keep, round_to=4), secateur.Budget(macs=fraction))
-        assert all(found[n] >= floor[n] for n in floor)
+    """All of the first group rank lowest, so that 6 of its 20 are left before any other unit goes."""
+    scores = {n: x + (n != "0") for n, x in random_scores(net).items()}
+    plan = secateur.allocate(net, scores, HALF, allocator=Ranked(min_keep=min_keep, round_to=4))
+    assert plan.widths(net)["0"] >= 6
 
 
 ASKED = [

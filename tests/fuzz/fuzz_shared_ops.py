@@ -144,7 +144,7 @@ class Slice(Op):
             return None
         start = pick(list(range(value.width - 1)))
         length = pick(list(range(value.width - start, 0, -1)))
-        return {"start": start, "length": length, "how": pick(["attributes", "narrow", "numbers", "step"])}
+        return {"start": start, "length": length, "how": pick(["attributes", "narrow", "numbers", "step", "behind"])}
 
     def __init__(self, values, start, length, how):
         super().__init__()
@@ -153,13 +153,18 @@ class Slice(Op):
             self.part = slice(start, start + length)
         elif how == "step":
             self.part = slice(start, None, 2)
+        elif how == "behind":  # all from there, counted from the end
+            self.back = values[0].width - start
         else:
             self.start, self.length = start, length
 
     def forward(self, x):
         if self.how == "narrow":
             return x.narrow(self.axis, self.start, self.length)
-        part = slice(self.start, self.start + self.length) if self.how == "attributes" else self.part
+        if self.how == "behind":
+            part = slice(-self.back, None)
+        else:
+            part = slice(self.start, self.start + self.length) if self.how == "attributes" else self.part
         return x[(slice(None),) * int(self.axis) + (part,)]
 
 

@@ -61,6 +61,7 @@ ALSO = {
     "padded places": (lambda net, x: F.pad(x.view(2, 5, net.width), (0, 0, net.width, 0)), {}),
     "rolled places": (lambda net, x: x.view(2, 5, net.width).roll(net.width - 6, 1) * torch.arange(5)[:, None], {}),
     "narrowed places": (lambda net, x: x.view(2, 5, net.width).narrow(1, 0, net.width - 4), {}),
+    "beyond the end": (lambda net, x: x[..., : net.limit], {"limit": 100}),
     "odd halves": (lambda net, x: view(net, x, net.odd // 2, 4)[..., :8] * net.odd, {"odd": 5}),
 }
 

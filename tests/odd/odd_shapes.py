@@ -241,6 +241,16 @@ class Narrowed(Between):
         return torch.cat([x.narrow(1, self.small, self.large), x.narrow(1, 0, self.small)], 1)
 
 
+@between(8)
+class CountedFromTheEnd(Between):
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = 5
+
+    def move(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, -self.large :], x[:, : -self.large]], 1)
+
+
 @between(0, 1, frozen={"one.0": ""})
 class NarrowedByNumbers(Between):
     read = 4

@@ -1,7 +1,7 @@
 """Tests that do not hold yet: what is seen -> test -> parameters. Held strictly by conftest.py."""
 
 SEEN: dict[str, dict[str, list[str]]] = {
-    "AssertionError in Labels.unify: LSTM with proj_size": {
+    "a recurrent layer with a projection: what it reads could be cut": {
         "test_a_budget_is_met": ["Projected"],
         "test_a_cut_model_is_smaller_trains_and_takes_another_batch": ["Projected"],
         "test_what_can_be_cut_is_found": ["Projected"],
@@ -12,8 +12,8 @@ SEEN: dict[str, dict[str, list[str]]] = {
     ): {
         "test_a_budget_is_met": ["BatchedExperts"],
     },
-    "frozen: one.0 (8): small decides it, and is an argument of narrow besides": {
-        "test_what_can_be_cut_is_found": ["Narrowed"],
+    "attributes behind a computed bound are pinned: narrow's start + length, and -size": {
+        "test_what_can_be_cut_is_found": ["CountedFromTheEnd", "Narrowed"],
     },
     "one group of a single unit, `parts`, where c // parts = 4 units could go": {
         "test_what_can_be_cut_is_found": ["ChannelShuffled"],
