@@ -1,8 +1,12 @@
 """The public zoo's harness: its lists, weights that hide nothing, and an oracle that sees what is wrong."""
 
+import argparse
 import copy
 import json
+import os
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,10 +210,36 @@ def test_a_sweep_is_taken_up_where_it_stopped(tmp_path, monkeypatch, capsys):
 
 def test_a_process_that_hangs_or_crashes_has_a_row():
     facts = {"name": "x", "stage": "prune"}
-    assert run.closed(dict(facts), None, "", 5)["message"] == "prune: more than 5 s"
-    crash = run.closed(dict(facts), -11, "/a/machine/s/path/file.py failed", 5)
-    assert (crash["verdict"], crash["message"]) == ("error", "prune: SIGSEGV: RuntimeError: file.py failed")
-    assert run.closed(facts | {"verdict": "refused"}, 0, "", 5) == {"name": "x", "verdict": "refused"}
+    assert run.closed(dict(facts), None, 5)["message"] == "prune: more than 5 s"
+    crash = run.closed(dict(facts), -11, 5)
+    assert (crash["verdict"], crash["message"]) == ("error", "prune: SIGSEGV")
+    assert run.closed(facts | {"verdict": "refused"}, 0, 5) == {"name": "x", "verdict": "refused"}
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), ("error", "prune: SIGKILL")),
+        (lambda: os._exit(3), ("error", "prune: exit 3")),
+        (lambda: time.sleep(60), ("timeout", "prune: more than 2 s")),
+        (
+            lambda: Path("/a/machine/s/path/file.py").read_text(),
+            ("error", "prune: FileNotFoundError: [Errno 2] No such file or "),
+        ),
+    ],
+)
+def test_a_sweep_outlives_its_rows(ends, wanted, monkeypatch):
+    def work(row, *_):
+        row.add(stage="prune")
+        ends()
+
+    monkeypatch.setattr(run, "work", work)
+    monkeypatch.setattr(run, "host", dict)
+    options = argparse.Namespace(how="uniform", batch=1, fresh=False, limit_seconds=2)
+    row = run.sweep_one("bert", options)
+    assert (row["verdict"], row["message"][: len(wanted[1])]) == wanted
+    assert "machine" not in row["message"]
 
 
 def test_the_page_has_a_row_for_each_model_and_names_what_was_not_pruned():

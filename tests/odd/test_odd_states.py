@@ -99,12 +99,12 @@ def test_a_model_that_was_cut_is_cut_again(name):
     """Its own forward runs at its new widths, so that it is as good as any; two cuts are one."""
     g = graph(name)
     first = random_plan(g, seed=5, keep=0.7)
-    once = secateur.cut(g, first)
+    once = secateur.cut(g, first, verify="off")
     again = secateur.trace(once.model, g.example)
     assert {x.name: x.size for x in again.groups} == first.widths(g)
     second = random_plan(again, seed=6, keep=0.5)
     twice = secateur.cut(again, second)
-    assert same_weights(twice.model, secateur.cut(g, first.then(second)).model)
+    assert same_weights(twice.model, secateur.cut(g, first.then(second), verify="off").model)
 
 
 @pytest.mark.parametrize("name", [*SEVERAL, "GroupedQueries", "MiniSwin", "LayerNormOfMap", "Lstm", "Inverted"])
