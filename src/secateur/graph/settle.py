@@ -24,9 +24,6 @@ def settle(
 ) -> tuple[Axis, dict[int, Freeze], dict[Attribute, Owner]]:
     """Classes of all labels, why some are frozen, and what each attribute counts: after any cut each need holds."""
     owners = _own(labels, needs, pinned, attributes)
-    for need in needs:
-        if isinstance(need.source, Size) and need.source.axis.size == need.axis.size:
-            labels.unify(need.source.axis, need.axis, need.path)
     solver = Solver(labels, ((roles & HEAD) > 0) * np.int8(2) + ((roles & EQUAL) > 0) * np.int8(1))
     mended: set[int] = set()
     while True:
@@ -149,6 +146,9 @@ def _mend(
     loose = [a for a in attributes_in(source) if a not in owners and a not in pinned]
     if evaluate(source, attributes, len) != need.axis.size:
         return False
+    if isinstance(source, Size) and source.axis.size == need.axis.size:
+        labels.unify(source.axis, need.axis, need.path)
+        return True
     if len(loose) == 1 and not isinstance(source, Attribute):
         owners[loose[0]] = Owner(need.axis, need=need)
         return True

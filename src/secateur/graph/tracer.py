@@ -203,6 +203,10 @@ class Tracer(Watch):
             return kwargs[name]
         return args[position] if position < len(args) else None
 
+    def reads(self, *values: Any) -> None:
+        """A rule has read these ints of the call, and requires an expression of them."""
+        self.used |= {id(value): value for value in values}
+
     def require(self, value: Any, axis: Axis, use: str) -> None:
         """A Python int must follow the number of kept indices of an axis; one that cannot freezes the axis."""
         if isinstance(value, Traced):

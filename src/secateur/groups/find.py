@@ -27,7 +27,7 @@ class Frozen:
 
 @dataclass(frozen=True)
 class _Places:
-    """Every index of every place (an axis of a tensor, or an axis that the cost counts), flat."""
+    """Every index of every place (an axis of a tensor, or one that the cost counts or an op reduces), flat."""
 
     place: NDArray[np.int32]
     cls: NDArray[np.int64]
@@ -36,7 +36,10 @@ class _Places:
 def _places(trace: Trace) -> _Places:
     tensor_axes = [axis for axes in trace.tensors.values() for axis in axes]
     counted = {id(axis): axis for term in trace.terms for axis in term.axes}
-    axes: list[Axis] = [*tensor_axes, *counted.values()]
+    # A mean over nothing is no number: units inside a slice that is reduced are not those outside it.
+    inputs = (axes for reduction in trace.reductions for axes in reduction.inputs if axes is not None)
+    reduced = {id(axis): axis for axes in inputs for axis in axes}
+    axes: list[Axis] = [*tensor_axes, *(counted | reduced).values()]
     if not axes:
         return _Places(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64))
     sizes = np.array([a.size for a in axes])

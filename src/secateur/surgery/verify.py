@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,10 +156,15 @@ def _resized(graph: Graph, plan: Plan, original: nn.Module, shift: dict[str, Ten
     example = _smaller(graph.example)
     if example is None:
         return None
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
     try:
+        log.setLevel(logging.CRITICAL)  # that this size may not fit is no news
         trace = read(original, example)
     except Exception:  # the model's own refusal of this size, whatever it is: nothing can be compared
         return None
+    finally:
+        log.setLevel(level)
     alive = _carried(graph, trace, plan)
     return None if alive is None else _Size(trace, alive, example, original, shift)
 

@@ -87,8 +87,14 @@ SPLITS = {
     ),
     "slice of what was joined": (lambda x, y: torch.cat([x, y], 1)[:, : x.shape[1]], [(2, 3), (2, 4)], 2 + 3 + 4),
     "last of what was joined": (lambda x, y: torch.cat([x, y], 1)[:, -y.shape[1] :], [(2, 3), (2, 4)], 2 + 3 + 4),
+    "narrowed, what was joined": (
+        lambda x, y: torch.cat([x, y], 1).narrow(1, x.shape[1], y.shape[1]),
+        [(2, 3), (2, 4)],
+        2 + 3 + 4,
+    ),
 }
 SPLIT_FAULTS = {
+    "narrowed, what was joined": "a length that is read with the start before it is pinned all the same",
     "last of what was joined": "a bound counted from the end by a size is read, and pinned all the same",
     "hsplit": "hsplit falls apart into slices, so that its pieces need not stay equal",
 }

@@ -46,6 +46,7 @@ def _bound(tracer: Tracer, value: Any, at: int, axis: Axis) -> None:
     if isinstance(value, Traced):
         negative = int(value) < 0
         counted = Traced(-int(value), Apply("neg", (source_of(value),))) if negative else value
+        tracer.reads(value)
         tracer.require(counted, axis[at:] if negative else axis[:at], "a bound of a slice")
     elif isinstance(value, int) and value < 0:
         tracer.freeze(axis[at:], "sliced at a plain number from the end")
@@ -58,6 +59,7 @@ def _stated(tracer: Tracer, first: int, last: int, n: int) -> tuple[Any, Any]:
     function, args, _ = tracer.call
     if function == "narrow":
         start, length = tracer.stated(2, "start"), tracer.stated(3, "length")
+        tracer.reads(start, length)
         return start, start + length
     if function in ("__getitem__", "__setitem__"):
         index = args[1] if isinstance(args[1], tuple) else (args[1],)

@@ -32,7 +32,7 @@ def _recurrent(name: str) -> Callable[..., Any]:
         hx, weights, biases, _, _, _, bidirectional = args[packed : packed + 7]
         states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
         if weights[1].shape[1] * _GATES[name] != weights[1].shape[0]:
-            return _projected(tracer, (x, states, list(weights)), bidirectional)
+            return _projected(tracer, (x, states, list(weights)), 2 if bidirectional else 1, 2 + packed)
         axis = tracer.axes(x)[-1]
         masks: list[tuple[tuple[int, ...], int, Axis]] = [((0,), x.dim() - 1, axis)]
         hidden = tracer.axes(states[0])[-1]
@@ -57,17 +57,29 @@ def _recurrent(name: str) -> Callable[..., Any]:
     return rule
 
 
-def _projected(tracer: Tracer, given: tuple[Tensor, list[Tensor], list[Tensor]], bidirectional: bool) -> Any:
-    """An LSTM whose hidden state is projected to fewer numbers: nothing about it is cut."""
+def _projected(tracer: Tracer, given: tuple[Tensor, list[Tensor], list[Tensor]], directions: int, place: int) -> Any:
+    """An LSTM whose hidden state is projected to fewer numbers: only what it reads from outside is cut."""
     x, states, weights = given
-    for tensor in (x, *states, *weights):
-        for axis in tracer.axes(tensor):
-            tracer.freeze(axis, "a recurrent layer with a projection reads it")
-    steps, each = x.numel() // int(x.shape[-1]), sum(w.numel() for w in weights if w.dim() == 2)
-    tracer.term("linear", steps * each)
-    output = x.new_empty((*map(int, x.shape[:-1]), int(weights[1].shape[1]) * (2 if bidirectional else 1)))
+    matrices = [w for w in weights if w.dim() == 2]  # (w_ih, w_hh, w_hr) of each layer and direction
+    cell = len(weights) * 3 // len(matrices)
+    *rest, axis = tracer.axes(x)
+    masks: list[tuple[tuple[int, ...], int, Axis]] = [((0,), x.dim() - 1, axis)]
+    for at in range(0, directions * cell, cell):
+        read = tracer.axes(weights[at])[1]
+        axis = tracer.unify(axis, read)
+        tracer.mark(read, IN)
+        masks.append(((place, at), 1, read))
+        rest.append(tracer.axes(weights[at])[0])
+    first = range(0, directions * cell, cell)
+    others = [w for i, w in enumerate(weights) if i not in first]
+    for own in (*rest, *(a for t in (*states, *others) for a in tracer.axes(t))):
+        tracer.freeze(own, "a recurrent layer with a projection reads it")
+    steps = x.numel() // int(x.shape[-1])
+    for weight in matrices:
+        tracer.term("linear", steps * int(weight.shape[0]), tracer.axes(weight)[1])
+    output = x.new_empty((*map(int, x.shape[:-1]), int(weights[1].shape[1]) * directions))
     tracer.saw("lstm", [x, *states, *weights], [output])
-    tracer.whole("lstm")
+    tracer.whole("lstm", masks)
     return (output, *(torch.empty_like(state) for state in states))
 
 
