@@ -94,8 +94,6 @@ SPLITS = {
     ),
 }
 SPLIT_FAULTS = {
-    "narrowed, what was joined": "a length that is read with the start before it is pinned all the same",
-    "last of what was joined": "a bound counted from the end by a size is read, and pinned all the same",
     "hsplit": "hsplit falls apart into slices, so that its pieces need not stay equal",
 }
 
