@@ -12,6 +12,7 @@ from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, 
 from .record import EQUAL, HEAD, Need, Owner, restated
 from .solve import Solver
 
+SINGLES = 24  # trials that remove one class alone
 TRIALS = 3  # random cuts, besides those that tell any two classes apart
 
 
@@ -120,12 +121,14 @@ def _wrong(
 
 
 def _trials(count: int) -> Iterator[NDArray[np.bool_]]:
-    """Which of `count` classes live: by each bit of their number and by its opposite, and at random."""
+    """Which of `count` classes live: by each bit of their number and its opposite, all but one, at random."""
     number, rng = np.arange(count), np.random.default_rng(0)
     for bit in range(max(count - 1, 1).bit_length()):
         lives = (number >> bit) & 1 == 1
         yield lives
         yield ~lives
+    for one in np.unique(np.linspace(0, count - 1, min(count, SINGLES)).astype(int)):
+        yield number != one
     for _ in range(TRIALS):
         yield rng.random(count) < 0.6
 

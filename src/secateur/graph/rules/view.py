@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..labels import Axis, frozen_axis, is_live
-from ..provenance import Size, Traced
+from ..provenance import Size, Traced, attributes_in, axes_in
 from ..tracer import Tracer
 from .base import Call, freeze_all, rule
 
@@ -86,7 +86,8 @@ def expand(tracer: Tracer, call: Call) -> None:
 
 def stated_axis(tracer: Tracer, value: Any, n: int) -> Axis:
     """An axis of equal indices, as long as an int says: it may shrink if the int can follow."""
-    if type(value) is int or value is None:
+    source = value.source if isinstance(value, Traced) else n
+    if not attributes_in(source) and not any(is_live(a) for a in axes_in(source)):
         return frozen_axis(n)
     axis = tracer.labels.fresh(n)
     tracer.require(value, axis, f"a size given to {tracer.call[0]}")
