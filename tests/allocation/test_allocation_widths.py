@@ -63,7 +63,6 @@ def test_ranked_with_everything_told_needs_no_ranking(net):
     assert tuple(widths(net, Ranked(keep={"*": 0.5}), HALF).values()) == (10, 16, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: one unit goes at least, though what is told meets the budget alone")
 def test_what_is_told_may_meet_the_budget_alone(net):
     assert CostModel(net).at(SIZES | {"0": 6}).macs < 0.5 * CostModel(net).dense().macs
     assert widths(net, Ranked(keep={"0": 0.3}), HALF) == SIZES | {"0": 6}
@@ -77,7 +76,6 @@ def test_the_highest_scores_of_a_told_group_stay(net, kind):
     assert plan.kept["2"].tolist() == sorted(scores["2"].argsort(descending=True)[:13].tolist())
 
 
-@pytest.mark.xfail(strict=True, reason="engine: ranked multiplies fractions as floats, and keeps 28 of 100 for 0.29")
 def test_ranked_reads_fractions_as_written():
     """0.29 * 100 is 28.999999999999996."""
     net = nn.Sequential(nn.Linear(3, 100), nn.ReLU(), nn.Linear(100, 10), nn.ReLU(), nn.Linear(10, 2))
@@ -94,7 +92,6 @@ def test_a_pattern_that_no_group_matches_is_refused(net, kind, option):
         widths(net, kind(**option), budget)
 
 
-ABOVE = pytest.mark.xfail(strict=True, reason="engine: ranked takes keep above 1, and keeps too few units for it")
 SHARES = [0, -0.5, 1.5, float("nan"), float("inf")]
 
 
@@ -146,7 +143,6 @@ def test_rounding_goes_down_and_not_below_one_multiple(net):
     assert tuple(widths(net, Uniform(keep=1, round_to=4)).values()) == (20, 33, 5)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: widths are brought down to multiples below min_keep")
 @pytest.mark.parametrize("min_keep", [6, 0.3])
 def test_rounding_does_not_go_below_min_keep(net, min_keep):
     """All of the first group rank lowest, so that 6 of its 20 are left before any other unit goes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ class Ranked(Allocator):
 
     def __post_init__(self) -> None:
         check_power(self.per_macs)
+        if self.keep and not all(0 < fraction <= 1 for fraction in self.keep.values()):
+            raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")
         if not 0 < self.min_keep < math.inf:
             raise BadBudget(f"min_keep={self.min_keep!r}: a group must keep at least one unit")
 
@@ -50,7 +53,10 @@ class Ranked(Allocator):
             )
         group, _ = self.order(graph, scores, cost)
         widths = self._widths(graph, group)
-        left = widths(least_removal(group.size, widths, cost, budget))
+        limits, told = budget.limits(cost.dense()), cost.at(widths(0))
+        # What `keep` says may meet the budget by itself; then the ranking removes nothing.
+        enough = bool(self.keep) and all(getattr(told, field) <= limit for field, limit in limits.items())
+        left = widths(0 if enough else least_removal(group.size, widths, cost, budget))
         kept = {}
         for g in graph.groups:
             rising = np.argsort(scores[g.name].numpy(), kind="stable")
@@ -60,7 +66,13 @@ class Ranked(Allocator):
     def _fixed(self, graph: Graph) -> dict[str, int]:
         """The widths that are no matter of ranking."""
         told = per_group("keep", self.keep, graph, 0.0) if self.keep else {}
-        return {g.name: max(1, int(told[g.name] * g.size)) for g in graph.groups if told.get(g.name)}
+        # As written: 0.29 * 100 is 28.999... in floats.
+        exact = {name: Fraction(str(fraction)) for name, fraction in told.items() if fraction}
+        return {g.name: max(1, int(exact[g.name] * g.size)) for g in graph.groups if g.name in exact}
+
+    def _floor(self, size: int) -> int:
+        """The least that a group of this size keeps."""
+        return min(size, max(1, math.ceil(self.min_keep * size) if self.min_keep < 1 else int(self.min_keep)))
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""
@@ -69,8 +81,7 @@ class Ranked(Allocator):
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
-            floor = max(1, math.ceil(self.min_keep * g.size) if self.min_keep < 1 else int(self.min_keep))
-            floor = g.size if g.name in fixed else floor
+            floor = g.size if g.name in fixed else self._floor(g.size)
             rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
             keys.append(score[rising])
             groups.append(np.full(rising.size, number))
@@ -83,15 +94,15 @@ class Ranked(Allocator):
         return group[total], unit[total]
 
     def _widths(self, graph: Graph, group: NDArray[np.int64]) -> Callable[[int], dict[str, int]]:
-        sizes, fixed, steps = (
-            np.array([g.size for g in graph.groups]),
-            self._fixed(graph),
-            multiples(graph, self.round_to),
-        )
+        sizes = np.array([g.size for g in graph.groups])
+        fixed, steps = self._fixed(graph), multiples(graph, self.round_to)
+        # Brought down to a multiple, a width goes no further than the first multiple that keeps what must be kept.
+        least = {g.name: min(g.size, -(-self._floor(g.size) // steps[g.name]) * steps[g.name]) for g in graph.groups}
 
         def at(step: int) -> dict[str, int]:
             left = sizes - np.bincount(group[:step], minlength=sizes.size)
             held = {g.name: fixed.get(g.name, int(n)) for g, n in zip(graph.groups, left, strict=True)}
-            return {g.name: rounded(held[g.name], g.size, steps[g.name]) for g in graph.groups}
+            down = {g.name: rounded(held[g.name], g.size, steps[g.name]) for g in graph.groups}
+            return {g: n if g in fixed else max(n, least[g]) for g, n in down.items()}
 
         return at

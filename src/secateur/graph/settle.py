@@ -12,7 +12,7 @@ from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, 
 from .record import EQUAL, HEAD, Need, Owner, restated
 from .solve import Solver
 
-SINGLES = 24  # trials that remove one class alone
+SINGLES = 16  # a need over so few classes is tried without each of them
 TRIALS = 3  # random cuts, besides those that tell any two classes apart
 
 
@@ -117,18 +117,37 @@ def _wrong(
         # Of an axis something always stays, so that an empty one proves nothing.
         tried = (n for n in touched if all(kept(axis) for axis in held[id(n)]))
         failed |= {id(n) for n in tried if evaluate(n.source, values, kept) != kept(n.axis)}
+    failed |= {id(n) for n in touched if _fails_without_one(n, held[id(n)], (owners, attributes), classes, fixed)}
     yield from (n for n in touched if id(n) in failed)
 
 
+def _fails_without_one(
+    need: Need,
+    axes: list[Axis],
+    known: tuple[dict[Attribute, Owner], dict[Attribute, int]],
+    classes: Axis,
+    fixed: NDArray[np.bool_],
+) -> bool:
+    """Whether a need over few classes fails when one of them goes; without half of them, short axes would be empty."""
+    own = np.unique(np.concatenate([classes[axis] for axis in axes]))
+    own = own[~fixed[own]]
+    for one in own.tolist() if own.size <= SINGLES else ():
+
+        def kept(axis: Axis, one: int = one) -> int:
+            return int(np.count_nonzero(classes[axis] != one))
+
+        if all(kept(a) for a in axes) and evaluate(need.source, restated(*known, kept), kept) != kept(need.axis):
+            return True
+    return False
+
+
 def _trials(count: int) -> Iterator[NDArray[np.bool_]]:
-    """Which of `count` classes live: by each bit of their number and its opposite, all but one, at random."""
+    """Which of `count` classes live: by each bit of their number and its opposite, and at random."""
     number, rng = np.arange(count), np.random.default_rng(0)
     for bit in range(max(count - 1, 1).bit_length()):
         lives = (number >> bit) & 1 == 1
         yield lives
         yield ~lives
-    for one in np.unique(np.linspace(0, count - 1, min(count, SINGLES)).astype(int)):
-        yield number != one
     for _ in range(TRIALS):
         yield rng.random(count) < 0.6
 

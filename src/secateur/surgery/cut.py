@@ -110,6 +110,7 @@ def _restate(model: nn.Module, edits: Edits) -> None:
     assign(model, edits.attributes)
     for module in model.modules():
         restate(module)
+    forget(model)
     if edits.indices:
         guard(model)
 
@@ -124,6 +125,17 @@ def _sliced(tensor: Tensor, axes: dict[int, NDArray[np.int64]]) -> Tensor:
         data = nn.Parameter(data, requires_grad=tensor.requires_grad)
         data.__dict__.update(tensor.__dict__)  # what others have noted on the parameter
     return data
+
+
+def forget(model: nn.Module) -> None:
+    """Let modules drop what they remember of their weights: those that do remember, forget when the mode changes."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, training in modes:
+        if type(module).train is not nn.Module.train:
+            module.train(not training)
+            module.train(training)
+    for module, training in modes:
+        module.training = training
 
 
 def restate(module: nn.Module) -> None:

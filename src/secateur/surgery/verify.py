@@ -161,12 +161,15 @@ def _resized(graph: Graph, plan: Plan, original: nn.Module, shift: dict[str, Ten
     try:
         log.setLevel(logging.CRITICAL)  # that this size may not fit is no news
         trace = read(original, example)
+        alive = _carried(graph, trace, plan)
+        size = None if alive is None else _Size(trace, alive, example, original, shift)
+        if size is not None:
+            size.masked(1)
     except Exception:  # the model's own refusal of this size, whatever it is: nothing can be compared
         return None
     finally:
         log.setLevel(level)
-    alive = _carried(graph, trace, plan)
-    return None if alive is None else _Size(trace, alive, example, original, shift)
+    return size
 
 
 def _carried(graph: Graph, trace: Trace, plan: Plan) -> Tensor | None:
