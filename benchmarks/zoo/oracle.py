@@ -225,7 +225,11 @@ def loaded_here(fresh: Callable[[], nn.Module], example: Any) -> Reload:
 
     @torch.no_grad()
     def reload(path: Path) -> list[Tensor]:
-        return outputs(secateur.load(path, into=fresh()).eval(), example)
+        model = fresh()
+        outputs(
+            model, example
+        )  # convit sizes a buffer by its first input: what was pruned had run once, and so must this
+        return outputs(secateur.load(path, into=model).eval(), example)
 
     return reload
 

@@ -71,9 +71,9 @@ def work(row: Row, how: str, batch: int, fresh: bool) -> None:
     with row.stage("build"):
         example, seconds = models.example(name, batch), [models.example(name, batch + 1, seed) for seed in (1, 2)]
         dense = weights.enliven(models.build(name), models.example(name, 8, 3))
-        before = oracle.fingerprint(dense)
         with torch.no_grad():
             oracle.outputs(dense, example)
+        before = oracle.fingerprint(dense)  # a first forward may complete a model
         secateur.trace(torch.nn.Linear(4, 4), torch.zeros(1, 4))  # what is done once a process is nobody's time
     with row.stage("forward"), torch.no_grad():
         oracle.outputs(dense, example)
