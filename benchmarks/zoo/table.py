@@ -31,9 +31,10 @@ INTRO = """# Compatibility
 Written by `make matrix` from `benchmarks/results/zoo_uniform.jsonl` and `zoo_ranked.jsonl`, made by `benchmarks/zoo/`.
 Random weights that hide nothing, eval mode, small inputs, one thread, a process and a time limit for each model.
 *pruned*: smaller, runs, gives what the masked model gives in float64 (error at most 1e-6, at a second batch size too),
-same output shapes, gradients, ties kept, reloads bit for bit (into a fresh model that has run once), caller's model untouched. *refused*: an error of ours
-said why, before anything changed. *error*: largest difference over how much the output moves between two inputs,
-rounded up to a power of ten. Seconds: the whole prune, to one digit. `+cache` rows return their keys and values."""
+same output shapes, gradients, ties kept, reloads bit for bit (into a fresh model that has run once), caller's model
+untouched. *refused*: an error of ours said why, before anything changed. *error*: largest difference over how much the
+output moves between two inputs, rounded up to a power of ten. Seconds: the whole prune, to one digit. `+cache` rows
+return their keys and values."""
 
 
 def main() -> None:
