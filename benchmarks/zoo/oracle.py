@@ -226,9 +226,7 @@ def loaded_here(fresh: Callable[[], nn.Module], example: Any) -> Reload:
     @torch.no_grad()
     def reload(path: Path) -> list[Tensor]:
         model = fresh()
-        outputs(
-            model, example
-        )  # convit sizes a buffer by its first input: what was pruned had run once, and so must this
+        outputs(model, example)  # what was pruned had run once: convit sizes a buffer by its first input
         return outputs(secateur.load(path, into=model).eval(), example)
 
     return reload
