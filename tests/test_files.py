@@ -93,11 +93,13 @@ def test_a_folder_that_cannot_be_made_is_a_checkpoint_error(tmp_path):
         files.write(tmp_path / "file" / "run", KIND, {}, {})
 
 
-def test_what_a_killed_write_left_is_removed_by_the_next_and_nothing_else(path):
+def test_what_killed_writes_left_is_removed_by_the_next_and_nothing_else(path):
+    """Of this file, and of a neighbour whose writer is dead; a living writer's is its own."""
     files.write(path, KIND, {}, {"step": 1})
-    leftover = path.with_name(f"{path.name}.123.tmp")
-    others = [path.with_name("run1.safetensors.123.tmp"), path.with_name("notes.txt")]
-    for file in [leftover, *others]:
+    nobody = 2**22 + 1  # above the largest number of a process
+    leftovers = [path.with_name(f"{path.name}.123.tmp"), path.with_name(f"run1.safetensors.{nobody}.tmp")]
+    others = [path.with_name(f"run1.safetensors.{os.getpid()}.tmp"), path.with_name("notes.txt")]
+    for file in [*leftovers, *others]:
         file.write_text("half")
     files.write(path, KIND, {}, {"step": 2})
     assert sorted(path.parent.iterdir()) == sorted([path, *others])

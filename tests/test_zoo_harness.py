@@ -21,10 +21,10 @@ from secateur.groups.plan import Plan
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks" / "zoo"))
 
 import models
-import oracle
 import run
 import table
 import weights
+import zoo_oracle as oracle
 
 
 class Flat(nn.Module):

@@ -59,9 +59,9 @@ class Row:
 
 def work(row: Row, how: str, batch: int, fresh: bool) -> None:
     """All that is done with one model; `row` says at any moment how far it came."""
-    import oracle
     import torch
     import weights
+    import zoo_oracle as oracle
 
     import secateur
     from secateur.allocation.uniform import Uniform
@@ -134,8 +134,8 @@ def elsewhere(name: str, batch: int) -> Any:
 
 def reload_child(name: str, batch: int, path: Path, out: Path) -> None:
     """The fresh process: load, run, write the outputs."""
-    import oracle
     import torch
+    import zoo_oracle as oracle
     from safetensors.torch import save_file
 
     torch.set_num_threads(1)
@@ -193,7 +193,7 @@ def import_libraries() -> None:
 
     torch.set_num_threads(1)
     models.define_schemas()
-    for module in ("oracle", "weights", "torchvision", "timm", "transformers", "secateur"):
+    for module in ("zoo_oracle", "weights", "torchvision", "timm", "transformers", "secateur"):
         importlib.import_module(module)
 
 

@@ -6,7 +6,6 @@ A write that is killed leaves the file before it as it was. No pickle: tensors, 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import zlib
@@ -112,9 +111,22 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _clean(path: Path) -> None:
-    """Remove what killed writes of this file left behind."""
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        leftover.unlink()
+    """Remove what killed writes left behind: of this file, and of its neighbours where the writer lives no more."""
+    for leftover in path.parent.glob("*.tmp"):
+        name, _, writer = leftover.name.removesuffix(".tmp").rpartition(".")
+        dead = name.endswith(".safetensors") and writer.isdigit() and not _lives(int(writer))
+        if name == path.name or dead:
+            leftover.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:
