@@ -96,13 +96,6 @@ CASES = {
 }
 
 
-OPEN: set[str] = set()  # what is not mended yet; held strictly
-
-
-def marked(name):
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in OPEN else name
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in CASES])
+@pytest.mark.parametrize("name", CASES)
 def test_what_once_failed_holds(name, tmp_path):
     check(CASES[name], tmp_path, Coverage(), seconds=4.0)

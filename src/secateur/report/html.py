@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from ..errors import CheckpointError, StudyError
+from ..errors import StudyError
 from ..experiments.store import Row
 from .bars import bars
 from .chart import Point, chart
 from .origin import environments, shared, title_of, written
+from .pages import environment, replace
 from .reading import ARM_NAMES, RULE, cell, readings, whole
 from .spread import NONE, Spread, percent, plus_minus, span
 from .summary import FIELDS, Line, Summary, summarise
@@ -34,7 +34,7 @@ def write_report(
     rows have several settings, and `CheckpointError` where the file cannot be written.
     """
     target = Path(path)
-    _write(target, page(rows, title=title, command=command))
+    replace(target, page(rows, title=title, command=command))
     return target
 
 
@@ -71,13 +71,7 @@ def _nothing(summary: Summary) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("secateur.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment()
     words = {"percent": percent, "plus_minus": plus_minus, "span": span, "missing": counts}
     made.filters.update(words, count=_count, epochs=_epochs, breaks=_breaks)
     made.globals.update(arm_names=ARM_NAMES, dash=NONE, absent=ABSENT, fields=FIELDS)
@@ -153,15 +147,3 @@ def _widths(line: Line, series: dict[str, int], lines: list[Line]) -> tuple[str,
     label = f"Widths of {line.model} before and after {line.method} to {line.budget}"
     beside = [w for other in lines for w in other.widths]
     return line.budget, line.method, Markup(bars(line.widths, series=series[line.method], label=label, beside=beside))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the disk may refuse this too
-            temporary.unlink()
-        raise CheckpointError(f"cannot write {path}: {error}. What was there before is intact.") from error

@@ -8,17 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ..cost.cost import short
 from ..groups.graph import Graph
 from .boxes import boxes
-from .html import _write as replace
 from .inventory import inventory
 from .lanes import Lanes
 from .layers import Block, Layer
 from .origin import written
+from .pages import environment, replace
 
 GOLDEN = 137.508  # degrees of hue from one group to the next: neighbours differ, however many there are
 PARTS = 4  # of one axis, up to which each is a link
@@ -60,13 +60,7 @@ def network(graph: Graph, *, title: str = "Network", command: str | None = None)
 
 
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("secateur.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment()
     made.filters.update(short=_short, name=_name, shape=_shape, spans=_spans, hue=_hue)
     made.globals.update(is_block=_is_block, parts=PARTS, wide=WIDE, svg=Markup)
     return made

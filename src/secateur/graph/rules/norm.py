@@ -6,10 +6,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ..labels import frozen_axis, is_live
+from ..labels import Axis, frozen_axis, is_live
 from ..record import AFFINE, BLOCK, EQUAL
 from ..tracer import Tracer
 from .base import STATED, Call, rule
+
+
+def _scaled(tracer: Tracer, axis: Axis, by: tuple[Any, ...]) -> Axis:
+    """The axis, each of whose indices has one number in each of these tensors."""
+    for tensor in by:
+        if isinstance(tensor, Tensor):
+            own = tracer.axes(tensor)[0]
+            tracer.mark(own, AFFINE)
+            axis = tracer.unify(axis, own)
+    return axis
 
 
 @rule(
@@ -22,11 +32,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     """(B, C, ...): scale, shift, mean and variance follow the channel; statistics of this batch are a reduction."""
     x, output = call.args[0], call.outputs[0]
     axes = list(tracer.axes(x))
-    for tensor in call.args[1:5]:
-        if isinstance(tensor, Tensor):
-            own = tracer.axes(tensor)[0]
-            tracer.mark(own, AFFINE)
-            axes[1] = tracer.unify(axes[1], own)
+    axes[1] = _scaled(tracer, axes[1], call.args[1:5])
     tracer.norm(x, *(t if isinstance(t, Tensor) else None for t in call.args[1:4]))
     tracer.set(output, tuple(axes))
     for statistic in call.outputs[1:]:
@@ -61,7 +67,8 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
                 axes[d] = tracer.unify(axes[d], own)
     tracer.set(call.outputs[0], tuple(axes))
     for statistic in call.outputs[1:]:  # they keep an axis of one index where they were taken
-        tracer.set(statistic, tuple(a if a.size == n else frozen_axis(n) for a, n in zip(axes, statistic.shape)))  # noqa: B905
+        sizes = zip(axes, statistic.shape, strict=True)
+        tracer.set(statistic, tuple(a if a.size == n else frozen_axis(n) for a, n in sizes))
     tracer.reduce(call.record, axes[first:])
 
 
@@ -70,11 +77,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     """Mean and variance over groups of channels, of those that are kept; groups stay equal, or go whole."""
     x, groups = call.args[0], int(call.args[6])
     axes = list(tracer.axes(x))
-    for tensor in call.args[1:3]:
-        if isinstance(tensor, Tensor):
-            own = tracer.axes(tensor)[0]
-            tracer.mark(own, AFFINE)
-            axes[1] = tracer.unify(axes[1], own)
+    axes[1] = _scaled(tracer, axes[1], call.args[1:3])
     tracer.set(call.outputs[0], tuple(axes))
     blocks = None
     if is_live(axes[1]):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..labels import frozen_axis
 from ..tracer import Tracer
-from .base import Call, rule
+from .base import Call, pointwise, rule
 
 _POOLS = [
     *(f"aten.{kind}_pool{n}d" for kind in ("avg", "_adaptive_avg", "adaptive_avg") for n in (1, 2, 3)),
@@ -94,8 +94,6 @@ def reduce(tracer: Tracer, call: Call) -> None:
     """Reduced over the indices that are kept; the other axes pass."""
     name = call.name.split(".")[1]
     if len(call.inputs) == 2 and name in ("max", "min"):  # of two tensors, element by element
-        from .base import pointwise
-
         return pointwise(tracer, call)
     x = call.args[0]
     dims = call.arg(_SECOND.get(name, 1), "dim")
