@@ -99,8 +99,9 @@ def test_what_killed_writes_left_is_removed_by_the_next_and_nothing_else(path):
     nobody = 2**22 + 1  # above the largest number of a process
     leftovers = [path.with_name(f"{path.name}.123.tmp"), path.with_name(f"run1.safetensors.{nobody}.tmp")]
     others = [path.with_name(f"run1.safetensors.{os.getpid()}.tmp"), path.with_name("notes.txt")]
-    for file in [*leftovers, *others]:
-        file.write_text("half")
+    for folder in [*leftovers, *others]:
+        folder.mkdir()
+        (folder / ".tmpAbCdEf").write_text("half")
     files.write(path, KIND, {}, {"step": 2})
     assert sorted(path.parent.iterdir()) == sorted([path, *others])
 

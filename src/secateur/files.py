@@ -5,9 +5,9 @@ A write that is killed leaves the file before it as it was. No pickle: tensors, 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,17 +32,19 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[s
     text = json.dumps({"kind": kind, "facts": facts, "aliases": aliases})
     # One key: the order of several in the header is not the same in every process.
     header = {KEY: json.dumps({"checksum": _checksum(kept, text), "text": text})}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # A folder of its own: safetensors writes beside its target, under a random name that a kill would leave behind.
+    stage = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clean(path)
-        save_file(kept, temporary, header)
-        _flush(temporary)
-        os.replace(temporary, path)
+        stage.mkdir()
+        save_file(kept, stage / path.name, header)
+        _flush(stage / path.name)
+        os.replace(stage / path.name, path)
+        stage.rmdir()
         _flush(path.parent)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):  # the disk may refuse this too; the next write cleans up
-            temporary.unlink()
+        shutil.rmtree(stage, ignore_errors=True)  # the disk may refuse this too; the next write cleans up
         raise CheckpointError(f"cannot write {path}: {error}. What was there before is intact.") from error
 
 
@@ -116,7 +118,7 @@ def _clean(path: Path) -> None:
         name, _, writer = leftover.name.removesuffix(".tmp").rpartition(".")
         dead = name.endswith(".safetensors") and writer.isdigit() and not _lives(int(writer))
         if name == path.name or dead:
-            leftover.unlink(missing_ok=True)
+            shutil.rmtree(leftover, ignore_errors=True)  # somebody else may be at it too
 
 
 def _lives(process: int) -> bool:

@@ -67,13 +67,19 @@ def suicide(*_):
 
 
 def kill_in_write(moment, count):
-    """Make this process die in its `count`-th checkpoint: the file half written, or before or after it is in place."""
+    """Make this process die in its `count`-th checkpoint.
+
+    The file half written, under its name or the random one that safetensors gives it first; or before or after it is in
+    place.
+    """
     save, replace, left = files.save_file, os.replace, iter(range(count - 1, -1, -1))
 
     def save_half(tensors, path, header):
         save(tensors, path, header)
         if next(left) == 0:
             os.truncate(path, path.stat().st_size // 2)
+            if moment == "unnamed":
+                path.rename(path.with_name(".tmpAbCdEf"))
             suicide()
 
     def replace_and_die(source, target):
@@ -84,7 +90,7 @@ def kill_in_write(moment, count):
         if dying:
             suicide()
 
-    if moment == "half":
+    if moment in ("half", "unnamed"):
         files.save_file = save_half
     else:
         os.replace = replace_and_die
@@ -139,7 +145,7 @@ def drive(root):
         runs, killed = runs + 1, True
         folder = root / str(runs)
         while killed:
-            moment = rng.choice(["timer", "timer", "half", "before", "after"]) if kills < KILLS else None
+            moment = rng.choice(["timer", "timer", "half", "unnamed", "before", "after"]) if kills < KILLS else None
             if moment == "timer":
                 killed = attempt(folder, examples, delay=rng.uniform(0, duration))
             else:
