@@ -18,6 +18,7 @@ FLOORS = {
     "registry": 1,
     "graph": 2,
     "groups": 3,
+    "evidence": 3.5,
     "criteria": 4,
     "cost": 4,
     "surgery": 4,

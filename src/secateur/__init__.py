@@ -5,11 +5,12 @@ from .cost.budget import Budget
 from .cost.cost import Cost
 from .criteria.base import CRITERIA, Criterion
 from .errors import SecateurError
+from .evidence.base import Evidence
 from .groups.graph import Graph
 from .groups.group import Group
 from .groups.plan import Fold, Keep, Plan
 from .methods.base import METHODS, Method
-from .prune import Pruned, allocate, cut, prune, prune_, score, trace
+from .prune import Pruned, allocate, choose, collect, cut, prune, prune_, score, trace
 from .surgery.carry import carry
 from .surgery.checkpoint import load, save
 
@@ -36,6 +37,7 @@ __all__ = [
     "Budget",
     "Cost",
     "Criterion",
+    "Evidence",
     "Fold",
     "Graph",
     "Group",
@@ -48,6 +50,8 @@ __all__ = [
     "allocate",
     "allocators",
     "carry",
+    "choose",
+    "collect",
     "criteria",
     "cut",
     "load",

@@ -31,7 +31,7 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[s
     kept, aliases = _distinct(tensors)
     text = json.dumps({"kind": kind, "facts": facts, "aliases": aliases})
     # One key: the order of several in the header is not the same in every process.
-    header = {KEY: json.dumps({"checksum": _checksum(kept, text), "text": text})}
+    header = {KEY: json.dumps({"checksum": checksum(kept, text), "text": text})}
     # A folder of its own: safetensors writes beside its target, under a random name that a kill would leave behind.
     stage = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -64,7 +64,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path} was not written by secateur: its header has no {KEY!r}.")
     try:
         outer = json.loads(header[KEY])
-        whole = outer["checksum"] == _checksum(tensors, outer["text"])
+        whole = outer["checksum"] == checksum(tensors, outer["text"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: its header cannot be read ({error}). Write it anew.") from error
     if not whole:
@@ -103,7 +103,7 @@ def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
     return kept, aliases
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     """CRC-32 over names, types, shapes, bytes and facts: safetensors itself notices no flipped bit in the data."""
     value = zlib.crc32(text.encode())
     for name, tensor in sorted(tensors.items()):

@@ -14,7 +14,6 @@ from .allocation.base import ALLOCATORS, Allocator
 from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
 from .criteria.base import CRITERIA, Criterion
-from .criteria.evidence import Batches, Evidence, Loss, collect
 from .errors import (
     BadModel,
     PlanError,
@@ -24,6 +23,8 @@ from .errors import (
     UnknownName,
     VerificationError,
 )
+from .evidence.base import Batches, Evidence, Loss, Sampling
+from .evidence.collect import collect as collect_evidence
 from .graph.example import Example
 from .groups.find import Frozen
 from .groups.graph import Graph, trace
@@ -59,6 +60,25 @@ class Pruned:
     originals: Originals = field(repr=False, default=())
 
 
+def collect(
+    graph: Graph,
+    criteria: str | Criterion | Iterable[str | Criterion],
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+) -> Evidence:
+    """One pass over `batches` for all of these criteria; `score(..., evidence=)` then needs no data.
+
+    The evidence can be stored (`save`), and read (`Evidence.load(path, model)`) for any budget later.
+    Raises `UnknownName`, and `NeedsData` as `score` does.
+    """
+    wanted = [criteria] if isinstance(criteria, (str, Criterion)) else list(criteria)
+    needs = {need for c in wanted for need in CRITERIA.make(c).needs}
+    return collect_evidence(graph, needs, batches=batches, loss=loss, seed=seed, sampling=sampling)
+
+
 def score(
     graph: Graph,
     criterion: str | Criterion = "l2",
@@ -77,7 +97,7 @@ def score(
     if any(p.is_meta for p in graph.model.parameters()):
         raise BadModel("the model is on the meta device and has no weights to score; make the plan by hand")
     if evidence is None:
-        evidence = collect(graph, chosen.needs, batches=batches, loss=loss, seed=seed)
+        evidence = collect(graph, chosen, batches=batches, loss=loss, seed=seed)
     scores: Scores = {}
     for group in graph.groups:
         values = chosen.score(group, evidence).to("cpu", torch.float64)
@@ -103,6 +123,19 @@ def allocate(
                 f"scores of group {group.name!r} {told}; one finite number for each of {group.size} units needed"
             )
     return ALLOCATORS.make(allocator).allocate(graph, scores, CostModel(graph), budget)
+
+
+def choose(graph: Graph, plan: Plan, criterion: str | Criterion, evidence: Evidence) -> Plan:
+    """The plan with as many units of each group, but those that the criterion chooses for that number.
+
+    Most criteria choose the highest scores, as the plan has them already.
+    """
+    chosen = CRITERIA.make(criterion)
+    kept: dict[str, Iterable[int]] = {}
+    for name, units in plan.kept.items():
+        found = chosen.choose(graph[name], evidence, len(units))
+        kept[name] = units if found is None else sorted(found.tolist())
+    return Plan.keeping(graph, kept)
 
 
 def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "full") -> Pruned:
@@ -175,8 +208,9 @@ def prune(
         inputs = [x for x, _ in held or ()]
 
         def attempt(graph: Graph) -> Pruned:
-            scores = score(graph, criterion, batches=held, loss=loss, seed=seed)
-            plan = allocate(graph, scores, budget, allocator=allocator)
+            evidence = collect(graph, criterion, batches=held, loss=loss, seed=seed)
+            scores = score(graph, criterion, evidence=evidence)
+            plan = choose(graph, allocate(graph, scores, budget, allocator=allocator), criterion, evidence)
             return cut(graph, fold_means(graph, plan, inputs) if repair == "fold" else plan, verify=verify)
 
         try:
@@ -237,4 +271,4 @@ def prune_(model: nn.Module, example: Example, **options: Any) -> Pruned:
     return replace(pruned, model=model, originals=before)
 
 
-__all__ = ["Pruned", "allocate", "cut", "prune", "prune_", "score", "trace"]
+__all__ = ["Pruned", "allocate", "choose", "collect", "cut", "prune", "prune_", "score", "trace"]

@@ -11,11 +11,11 @@ import secateur
 from nets import graph
 from secateur.criteria.base import reduce_rows
 from secateur.criteria.bn_scale import BNScale
-from secateur.criteria.evidence import Evidence
 from secateur.criteria.l1 import L1
 from secateur.criteria.l2 import L2
 from secateur.criteria.random import Random
 from secateur.errors import BadModel
+from secateur.evidence.base import Evidence
 
 
 def raw(criterion, net, group, seed=0):

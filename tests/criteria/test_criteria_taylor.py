@@ -12,8 +12,8 @@ import secateur
 from held import batches as any_batches
 from held import loss as any_loss
 from nets import fill, graph, images
-from secateur.criteria.evidence import Moments, collect
 from secateur.errors import NeedsData
+from secateur.evidence.collect import collect
 
 
 class Gate(nn.Module):
@@ -161,19 +161,8 @@ def test_a_layer_run_twice_is_one_writer_with_one_gradient(norm):
     gated.zero_grad()
     F.cross_entropy(gated(x), y).backward()
     g = secateur.trace(plain, x)
-    squares = collect(g, {"gradients"}, batches=[(x, y)]).gates["stem"].mean_square
+    squares = collect(g, {"gradients"}, batches=[(x, y)]).of("gradients", "stem")["square"]
     torch.testing.assert_close(squares, gated.gate.z.grad.square(), rtol=1e-9, atol=0)
-
-
-def test_moments_are_streamed():
-    moments = Moments()
-    values = [torch.tensor([1.0, -2.0]), torch.tensor([3.0, 0.5]), torch.tensor([0.0, 4.0])]
-    for value in values:
-        moments.add(value)
-    stacked = torch.stack(values)
-    assert moments.count == 3
-    assert torch.equal(moments.total, stacked.sum(0))
-    torch.testing.assert_close(moments.mean_square, stacked.square().mean(0))
 
 
 def test_data_may_be_a_generator_and_is_read_once():
@@ -198,7 +187,7 @@ def test_what_is_missing_is_named():
             secateur.score(g, "taylor", batches=batches)
     with pytest.raises(NeedsData, match="does not depend on the model's parameters"):
         secateur.score(g, "taylor", batches=[(x, y)], loss=lambda out, _: torch.zeros(()))
-    assert collect(g, {"weights"}).gates == {}
+    assert collect(g, {"weights"}).values == {}
 
 
 def test_frozen_parameters_have_gradients_too():

@@ -12,8 +12,9 @@ from held import difference, random_plan, run, unchanged, zeroed
 from nets import HAND, OURS, fill, graph, images
 from secateur.errors import VerificationError
 from secateur.graph.example import tensors
+from secateur.graph.replay import AtContractions
 from secateur.groups.plan import Plan
-from secateur.surgery.mask import AtContractions, along, masked_forward
+from secateur.surgery.mask import along, masked_forward
 from secateur.surgery.verify import Check, _relative, double, other_example, verify
 
 

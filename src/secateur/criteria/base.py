@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadModel
+from ..evidence.base import Evidence
 from ..groups.group import Group, Source
 from ..registry import Registry
-from .evidence import Evidence
 
 Reduction = Literal["mean", "sum", "first"]
 
@@ -21,9 +21,9 @@ Reduction = Literal["mean", "sum", "first"]
 class Criterion:
     """Scores the units of one group: `score(group, evidence) -> (units,)`, higher = keep.
 
-    `needs` names the evidence that must be collected first: a subset of {"weights", "gradients", "activations",
-    "inputs_gram"}. `comparable` says whether scores of different groups stand on one scale as they are; where they do
-    not, a ranking across groups divides each group's scores by their mean.
+    `needs` names the evidence that must be collected first: "weights", or a file of `evidence/` ("gradients",
+    "activations", "inputs_gram", ...). `comparable` says whether scores of different groups stand on one scale as they
+    are; where they do not, a ranking across groups divides each group's scores by their mean.
     """
 
     name: ClassVar[str] = ""
@@ -33,6 +33,10 @@ class Criterion:
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,) float64."""
         raise NotImplementedError(f"{type(self).__name__} does not define score(group, evidence)")
+
+    def choose(self, group: Group, evidence: Evidence, count: int) -> Tensor | None:
+        """(count,) units to keep, where the paper does not keep those with the highest scores; None where it does."""
+        return None
 
 
 CRITERIA: Registry[Criterion] = Registry("criterion", __package__)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadModel
+from ..evidence.base import Evidence
 from ..groups.group import Group
 from .base import Criterion, criterion
-from .evidence import Evidence
 
 
 @criterion("bn-scale")

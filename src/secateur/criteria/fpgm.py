@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..evidence.base import Evidence
 from ..groups.group import Group
 from .base import Criterion, Reduction, criterion, reduce_rows
-from .evidence import Evidence
 
 
 @criterion("fpgm")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..evidence.base import Evidence
 from ..groups.group import Group
 from .base import Criterion, criterion
-from .evidence import Evidence
 
 
 @criterion("random")

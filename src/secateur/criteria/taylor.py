@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..evidence.base import Evidence
 from ..groups.group import Group
 from .base import Criterion, criterion
-from .evidence import Evidence
 
 
 @criterion("taylor")
@@ -28,4 +28,5 @@ class Taylor(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        return evidence.gates[group.name].mean_square / len({s.writer.weight for s in group.sources})
+        found = evidence.of("gradients", group.name)
+        return found["square"] / found["count"] / len({s.writer.weight for s in group.sources})

@@ -9,11 +9,11 @@ from ..allocation.base import Allocator
 from ..allocation.ranked import Ranked
 from ..cost.budget import Budget
 from ..criteria.base import Criterion
-from ..criteria.evidence import Batches, Loss
 from ..criteria.l2 import L2
+from ..evidence.base import Batches, Loss
 from ..groups.graph import Graph
 from ..groups.plan import Plan
-from ..prune import allocate, score
+from ..prune import allocate, choose, collect, score
 from ..registry import Registry
 from ..surgery.fold import fold_means
 from .hook import Hook
@@ -53,8 +53,9 @@ class Method(Hook):
     ) -> Plan:
         """Score and allocate. Raises `NeedsData` and what `score` and `allocate` raise."""
         held = None if batches is None else list(batches)
-        scores = score(graph, self.criterion, batches=held, loss=loss, seed=seed)
-        plan = allocate(graph, scores, budget, allocator=self.allocator)
+        evidence = collect(graph, self.criterion, batches=held, loss=loss, seed=seed)
+        scores = score(graph, self.criterion, evidence=evidence)
+        plan = choose(graph, allocate(graph, scores, budget, allocator=self.allocator), self.criterion, evidence)
         return fold_means(graph, plan, [inputs for inputs, _ in held or ()]) if self.folds_means else plan
 
     def options(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from fractions import Fraction
 import torch
 
 from ..cost.budget import Budget
-from ..criteria.evidence import Batches, Loss
 from ..criteria.l1 import L1
 from ..errors import PlanError, UnknownName
+from ..evidence.base import Batches, Loss
 from ..graph.record import Writer
 from ..groups.graph import Graph
 from ..groups.plan import Plan

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ..errors import NeedsData, PlanError, SurgeryError
 from ..graph.example import Example, call
 from ..graph.record import Contraction, Writer
+from ..graph.replay import AtContractions
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
 from ..groups.group import Member
 from ..groups.plan import Fold, Plan
-from .mask import AtContractions
 
 
 def _reader(graph: Graph, weight: str) -> Writer:

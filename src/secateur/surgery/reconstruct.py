@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NeedsData
+from ..evidence.sampling import patches
 from ..graph.example import Example, call
-from ..graph.record import Contraction, Geometry, Writer
+from ..graph.record import Contraction, Writer
+from ..graph.replay import AtContractions
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
-from .mask import AtContractions
 
 
 class _Sampler:
@@ -127,16 +128,6 @@ def _inputs(
         with undisturbed(model), AtContractions(graph.trace, before):
             call(model, batch)
     return torch.cat(rows)
-
-
-def patches(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> Tensor:
-    """(B, I, *space) -> (B, I * kernel, *space'): what a convolution sees at each position, for any number of axes."""
-    space = len(kernel)
-    x = nn.functional.pad(x, [p for padding in reversed(geometry.padding) for p in (padding, padding)])
-    for d, (size, stride, dilation) in enumerate(zip(kernel, geometry.stride, geometry.dilation, strict=True)):
-        x = x.unfold(2 + d, dilation * (size - 1) + 1, stride)[..., ::dilation]
-    x = x.movedim(tuple(range(2 + space, 2 + 2 * space)), tuple(range(2, 2 + space)))
-    return x.reshape(x.shape[0], -1, *x.shape[2 + space :])
 
 
 def _solve(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ..criteria.base import CRITERIA, Criterion
-from ..criteria.evidence import collect
 from ..errors import NeedsData
+from ..evidence.base import COLLECTORS
+from ..evidence.collect import collect
 from ..groups.graph import Graph, trace
 from ..groups.scores import Scores
 from ..prune import score
 from .contract import frozen_dataclass, law, on_some, raises, untouched
 from .networks import Given, Network
-
-EVIDENCE = frozenset({"weights", "gradients", "activations", "inputs_gram"})
 
 
 def check_criterion(criterion: str | Criterion, *, network: Given | None = None) -> None:
@@ -27,7 +26,8 @@ def check_criterion(criterion: str | Criterion, *, network: Given | None = None)
     """
     chosen = CRITERIA.make(criterion)
     frozen_dataclass(chosen)
-    law(chosen.needs <= EVIDENCE, "contract", chosen, f"needs {set(chosen.needs)}; known: {sorted(EVIDENCE)}")
+    known = {"weights", *COLLECTORS.all()}
+    law(chosen.needs <= known, "contract", chosen, f"needs {set(chosen.needs)}; known: {sorted(known)}")
 
     def on(net: Network) -> None:
         graph = trace(net.model, net.example)

@@ -1,0 +1,109 @@
+"""One pass over the data for everything that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import NeedsData, UnknownName
+from ..graph.example import as_call, results, tensors
+from ..graph.trace import undisturbed
+from ..groups.graph import Graph
+from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling
+from .readers import AtReaders, Read, Reader, readers
+
+
+def collect(
+    graph: Graph,
+    needs: Collection[str],
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+) -> Evidence:
+    """One pass over `batches` of (inputs, targets), in eval mode, for every kind of evidence in `needs`.
+
+    `loss(output, target)` is a scalar, cross entropy by default; without a need for gradients it is never called and
+    targets are not looked at. The model is not touched: no `.grad` is written. Raises `NeedsData` when data is needed
+    and none is given, when the batches are empty, a loss is not finite or without gradient; `UnknownName`.
+    """
+    evidence = Evidence(graph.model, seed=seed)
+    kinds = COLLECTORS.all()
+    wanted = sorted(set(needs) - {"weights"})
+    for name in wanted:
+        if name not in kinds:
+            raise UnknownName("kind of evidence", name, kinds)
+    if wanted and batches is None:
+        raise NeedsData(
+            f"{' and '.join(wanted)} must be collected: give batches=[(inputs, targets), ...], and loss= if not cross "
+            "entropy"
+        )
+    collectors = [kinds[name](graph, sampling or Sampling(seed=seed)) for name in wanted]
+    if collectors:
+        _pass(graph, collectors, batches or (), loss or nn.functional.cross_entropy)
+    evidence.values = {c.name: c.values() for c in collectors}
+    evidence.missing = {c.name: c.missing for c in collectors if c.missing}
+    return evidence
+
+
+def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Loss) -> None:
+    model = graph.model
+    differentiate = any(c.differentiates for c in collectors)
+    names = sorted({n for c in collectors if c.differentiates for n in c.parameters()})
+    held = {n: p.detach().requires_grad_(n in names) for n, p in model.named_parameters()}
+    watched = readers(graph) if any(c.reads for c in collectors) else {}
+    seen = 0
+    with undisturbed(model), torch.set_grad_enabled(differentiate):
+        for number, (inputs, target) in enumerate(batches):
+            with _watching(graph, watched, collectors, number, inputs):
+                output = torch.func.functional_call(model, held, *as_call(inputs))
+            if any(bool(torch.isnan(t).any()) for t in results(output) if t.is_floating_point()):
+                raise NeedsData(f"batch {number} gives an output of NaN; scores from it would mean nothing")
+            found: dict[str, Tensor | None] = {}
+            if differentiate:
+                twice = any(c.twice for c in collectors)
+                found = _gradients(loss(output, target), {n: held[n] for n in names}, number, twice)
+            del output
+            for c in collectors:
+                c.batch(found, held)
+            seen += 1
+    if not seen:
+        raise NeedsData("the batches are empty; give at least one (inputs, targets)")
+
+
+@contextmanager
+def _watching(
+    graph: Graph, watched: dict[int, Reader], collectors: list[Collector], number: int, inputs: Any
+) -> Iterator[None]:
+    """Hand what layers read to those who want it."""
+    first = next((t for t in tensors(inputs) if t.dim()), None)
+    examples = 1 if first is None else first.shape[0]
+    interested = [c for c in collectors if c.reads]
+
+    def see(reader: Reader, x: Tensor, axis: int) -> None:
+        def gradient(f: Any) -> None:
+            if x.requires_grad:
+                x.register_hook(f)
+
+        read = Read(reader, x.detach(), axis, number, examples, gradient)
+        for c in interested:
+            c.read(read)
+
+    with ExitStack() as stack:
+        if interested:
+            stack.enter_context(AtReaders(graph, watched, see))
+        yield
+
+
+def _gradients(value: Tensor, held: dict[str, Tensor], number: int, twice: bool) -> dict[str, Tensor | None]:
+    if not torch.isfinite(value).all():
+        raise NeedsData(f"batch {number} gives a loss of {value.item()}; scores from it would mean nothing")
+    if not value.requires_grad:
+        raise NeedsData("the loss does not depend on the model's parameters, so there is no gradient to score from")
+    found = torch.autograd.grad(value, list(held.values()), allow_unused=True, create_graph=twice)
+    return dict(zip(held, found, strict=True))

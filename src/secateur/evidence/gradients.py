@@ -1,0 +1,92 @@
+"""Gradients of gates, by batch.
+
+The gate of a unit multiplies what each layer writes for it, after that layer's batch norm where one follows; all layers
+that write a group share one gate. Its gradient needs no gate in the model: for a scale and shift it is
+gamma * dL/dgamma + beta * dL/dbeta, for a layer without a norm sum(w * dL/dw) + b * dL/db over the unit's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadModel
+from ..groups.graph import Graph
+from ..groups.group import Group, Source
+from .base import Collector, Fields, Sampling, collector
+
+
+@collector("gradients")
+class Gradients(Collector):
+    """Of each group, sums over batches of g = dL/dgate: `total` g, `square` g^2, `absolute` |g|, (units,); `count`."""
+
+    differentiates = True
+
+    def __init__(self, graph: Graph, sampling: Sampling) -> None:
+        super().__init__(graph, sampling)
+        self._groups, self.missing = gated(graph)
+        self._sums = {g.name: torch.zeros(3, g.size, dtype=torch.float64) for g in self._groups}
+        self._count = 0
+
+    def parameters(self) -> Collection[str]:
+        """Of norms, and of layers without one."""
+        return {n for g in self._groups for s in g.sources for n, _ in gate_parameters(s)}
+
+    def batch(self, gradients: Mapping[str, Tensor | None], held: Mapping[str, Tensor]) -> None:
+        """One more."""
+        self._count += 1
+        for group in self._groups:
+            g = gate_gradient(self.graph.model, group, gradients)
+            self._sums[group.name] += torch.stack([g, g**2, g.abs()])
+
+    def values(self) -> dict[str, Fields]:
+        """By group."""
+        count = torch.tensor(self._count)
+        return {n: {"total": s[0], "square": s[1], "absolute": s[2], "count": count} for n, s in self._sums.items()}
+
+
+def gated(graph: Graph) -> tuple[list[Group], dict[str, str]]:
+    """The groups whose gates have a gradient of their own, and why the others have none."""
+    found, missing = [], {}
+    for group in graph.groups:
+        try:
+            held = [gate_parameters(s) for s in group.sources]
+        except BadModel as error:
+            missing[group.name] = str(error)
+            continue
+        if held:
+            found.append(group)
+        else:
+            missing[group.name] = "no layer writes it"
+    return found, missing
+
+
+def gate_parameters(source: Source) -> list[tuple[str, int]]:
+    """The parameters whose gradients give the gate's, and the axis written: of the norm behind, else of the layer."""
+    writer, norm = source.writer, source.writer.norm
+    if norm is not None and norm.weight is not None:
+        return [(n, 0) for n in (norm.weight, norm.bias) if n is not None]
+    if writer.weight is None:
+        raise BadModel(f"the weight of {writer.path!r} is computed and no batch norm with a scale follows")
+    return [(n, a) for n, a in ((writer.weight, writer.weight_axis), (writer.bias, 0)) if n is not None]
+
+
+def gate_gradient(model: nn.Module, group: Group, gradients: Mapping[str, Tensor | None]) -> Tensor:
+    """dL/dgate of each unit, summed over the layers that share the gate: (units,) float64.
+
+    With Hessian-vector products in place of gradients: the gate's Hessian times what the gates were multiplied with.
+    """
+    total = torch.zeros(group.size, dtype=torch.float64)
+    seen: set[str] = set()
+    for source in group.sources:
+        index = torch.from_numpy(source.index.reshape(-1))
+        for name, axis in gate_parameters(source):
+            gradient = gradients[name]
+            if gradient is None or name in seen:
+                continue  # the gradient of a parameter that is used twice is the sum over its uses already
+            seen.add(name)
+            product = (model.get_parameter(name).detach() * gradient.detach()).to("cpu", torch.float64).movedim(axis, 0)
+            total += product.reshape(product.shape[0], -1).sum(1)[index].reshape(group.size, -1).sum(1)
+    return total
