@@ -14,7 +14,7 @@ from ..graph.example import as_call, results, tensors
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
 from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling
-from .readers import AtReaders, Read, Reader, readers
+from .readers import Read, Reader, at_readers, readers
 
 
 def collect(
@@ -96,7 +96,7 @@ def _watching(
 
     with ExitStack() as stack:
         if interested:
-            stack.enter_context(AtReaders(graph, watched, see))
+            stack.enter_context(at_readers(graph, watched, see))
         yield
 
 

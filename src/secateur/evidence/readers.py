@@ -6,7 +6,8 @@ author wrote them, above autograd; a replay of the trace below counts which mult
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,20 +81,20 @@ def readers(graph: Graph) -> dict[int, Reader]:
     return found
 
 
-class AtReaders(TorchFunctionMode):
-    """While it is on, `seen(reader, x, axis)` for each reading; it gives what the layer is to read in place of x."""
+@contextmanager
+def at_readers(graph: Graph, held: dict[int, Reader], seen: Callable[[Reader, Tensor, int], None]) -> Iterator[None]:
+    """Meanwhile, `seen(reader, x, axis)` for each reading, with what the layer reads."""
+    ops = AtContractions(graph.trace, lambda _, x: x)
+    with ops, _Calls(ops, held, seen):
+        yield
 
-    def __init__(self, graph: Graph, held: dict[int, Reader], seen: Callable[[Reader, Tensor, int], None]) -> None:
+
+class _Calls(TorchFunctionMode):
+    def __init__(
+        self, ops: AtContractions, held: dict[int, Reader], seen: Callable[[Reader, Tensor, int], None]
+    ) -> None:
         super().__init__()
-        self._ops, self._readers, self._seen = AtContractions(graph.trace, lambda _, x: x), held, seen
-
-    def __enter__(self) -> Any:
-        self._ops.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._ops.__exit__(*error)
+        self._ops, self._readers, self._seen = ops, held, seen
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
