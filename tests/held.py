@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import secateur
 from secateur.graph.example import call, map_tensors, tensors
 from secateur.groups.graph import Graph
 from secateur.groups.plan import Plan
+
+WIDE = sorted(n for n, c in secateur.criteria().items() if c.units != "depth")  # criteria of units, not of whole blocks
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

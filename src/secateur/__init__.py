@@ -8,7 +8,7 @@ from .errors import SecateurError
 from .evidence.base import Evidence
 from .groups.graph import Graph
 from .groups.group import Group
-from .groups.plan import Fold, Keep, Plan
+from .groups.plan import Drop, Fold, Keep, Merge, Plan
 from .methods.base import METHODS, Method
 from .prune import Pruned, allocate, choose, collect, cut, prune, prune_, score, trace
 from .surgery.carry import carry
@@ -37,11 +37,13 @@ __all__ = [
     "Budget",
     "Cost",
     "Criterion",
+    "Drop",
     "Evidence",
     "Fold",
     "Graph",
     "Group",
     "Keep",
+    "Merge",
     "Method",
     "Plan",
     "Pruned",

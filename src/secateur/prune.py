@@ -28,7 +28,7 @@ from .evidence.collect import collect as collect_evidence
 from .graph.example import Example
 from .groups.find import Frozen
 from .groups.graph import Graph, trace
-from .groups.group import KINDS, Group
+from .groups.group import WIDTHS, Group
 from .groups.plan import Plan
 from .groups.scores import Scores
 from .surgery.blocks import verify_blocks
@@ -36,6 +36,8 @@ from .surgery.carry import Originals, originals
 from .surgery.checkpoint import Origin
 from .surgery.cut import Edits, copied, edits, replace_by
 from .surgery.fold import apply_shifts, fold_means, shifts
+from .surgery.merge import merged
+from .surgery.mergeable import check_merges
 from .surgery.recalibrate import recalibrate
 from .surgery.reconstruct import reconstruct
 from .surgery.verify import Check, unverified
@@ -100,6 +102,12 @@ def score(
         evidence = collect(graph, chosen, batches=batches, loss=loss, seed=seed)
     scores: Scores = {}
     for group in graph.groups:
+        if chosen.units not in ("any", "depth" if group.kind == "depth" else "width"):
+            what, not_so = ("whole residual blocks", "widths") if group.kind == "depth" else ("widths", "whole blocks")
+            raise BadModel(
+                f"group {group.name!r} holds {what}, and criterion {chosen.name!r} scores {not_so}; prune blocks with "
+                'kinds=("depth",) and "block-influence", and widths in a prune of their own'
+            )
         values = chosen.score(group, evidence).to("cpu", torch.float64)
         if not torch.isfinite(values).all():
             raise BadModel(f"criterion {chosen.name!r} gives a score that is not finite in group {group.name!r}")
@@ -155,8 +163,9 @@ def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "
     cost = CostModel(graph)
     work = edits(graph, plan)
     shift = shifts(graph, graph.model, plan)
+    check_merges(graph, plan)
     try:
-        small = copied(graph.model, work)
+        small = copied(merged(graph, plan).model, work)
     except Exception as error:  # whatever a user's __deepcopy__ raises is theirs; say which step it was
         raise BadModel(f"the model cannot be copied ({error}), and a cut is made and checked on a copy") from error
     apply_shifts(graph, small, shift, graph.alive(plan.kept))
@@ -183,7 +192,7 @@ def prune(
     batches: Batches | None = None,
     loss: Loss | None = None,
     frozen: Iterable[str | nn.Parameter] = (),
-    kinds: Iterable[str] = KINDS,
+    kinds: Iterable[str] = WIDTHS,
     repair: Repair = "none",
     verify: Verify = "full",
     seed: int = 0,

@@ -10,7 +10,7 @@ from held import random_plan
 from nets import ALL, Head, conv_bn, fill, images
 from secateur.errors import PlanError, UnknownName
 from secateur.graph.record import BLOCK, HEAD, IN, OUT, STREAM
-from secateur.groups.group import KINDS, kind_name
+from secateur.groups.group import WIDTHS, kind_name
 
 
 class Block(nn.Module):
@@ -115,7 +115,7 @@ def test_only_kinds_that_are_asked_for_are_cut(kind):
 
 def test_several_kinds():
     assert {k for k, _ in kinds(former(kinds=("head", "neuron"))).values()} == {"head", "neuron"}
-    assert kinds(former(kinds=KINDS)) == kinds(former())
+    assert kinds(former(kinds=WIDTHS)) == kinds(former())
     assert "not in kinds=('head', 'neuron')" in str(former(kinds=["head", "neuron"]).coverage())
 
 

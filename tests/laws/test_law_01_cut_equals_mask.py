@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import batches, difference, loss, random_plan, run, tensors_of, unchanged, zeroed
+from held import WIDE, batches, difference, loss, random_plan, run, tensors_of, unchanged, zeroed
 from nets import ALL, HAND, OURS, fresh, graph
 from secateur.groups.plan import Plan
 
@@ -81,7 +81,7 @@ def test_a_padded_shortcut_cut_by_hand():
     assert torch.equal(cut.head.linear.weight, g.model.head.linear.weight[:, [1, 2, 5, 7, 9]])
 
 
-@pytest.mark.parametrize("criterion", sorted(secateur.criteria()))
+@pytest.mark.parametrize("criterion", WIDE)
 @pytest.mark.parametrize("allocator", sorted(secateur.allocators()))
 def test_plans_of_every_criterion_and_allocator_cut_exactly(criterion, allocator):
     g = graph("digits-resnet")

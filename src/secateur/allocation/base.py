@@ -58,7 +58,7 @@ def multiples(graph: Graph, round_to: int | Mapping[str, int]) -> dict[str, int]
 
 def rounded(width: int, size: int, multiple: int) -> int:
     """The width brought down to a multiple, and not below one; a group smaller than the multiple stays whole."""
-    if width >= size or multiple == 1:
+    if width in (0, size) or width > size or multiple == 1:
         return width
     return min(size, max(width - width % multiple, multiple))
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..cost.budget import Budget
 from ..cost.cost import CostModel
-from ..errors import BadBudget
+from ..errors import BadBudget, BudgetUnreachable
 from ..groups.graph import Graph
+from ..groups.group import Group
 from ..groups.plan import Plan
 from ..groups.scores import Scores
 from .base import Allocator, allocator, check_power, least_removal, multiples, per_group, rounded
@@ -30,13 +31,15 @@ class Ranked(Allocator):
     `min_keep`: units that each group keeps whatever happens (at least 1), or the fraction of the group if below 1.
     `keep` {group name or glob: fraction}: groups that get this fraction and take no part in the ranking. `round_to`, a
     number or {group name or glob: number}: widths are brought down to multiples of it, so that more than one unit fewer
-    may miss the budget. Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
+    may miss the budget. `drop`: that many units go, the lowest ranked, and no budget is given; of residual blocks, that
+    many blocks. Ties go to the earlier group and unit, so the ranking is total: tighter budgets nest.
     """
 
     per_macs: float = 0.0
     min_keep: float = 1
     keep: dict[str, float] | None = None
     round_to: int | dict[str, int] = 1
+    drop: int | None = None
 
     def __post_init__(self) -> None:
         check_power(self.per_macs)
@@ -45,13 +48,18 @@ class Ranked(Allocator):
         if not 0 < self.min_keep < math.inf:
             raise BadBudget(f"min_keep={self.min_keep!r}: a group must keep at least one unit")
 
+        if self.drop is not None and self.drop < 1:
+            raise BadBudget(f"drop={self.drop!r}: give how many units are to go, at least 1")
+
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
         """The plan that removes the fewest units, in rank order, that meets the budget."""
+        group, unit = self.order(graph, scores, cost)
+        if self.drop is not None:
+            return self._dropping(graph, group, unit, budget)
         if budget is None:
             raise BadBudget(
                 "the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without"
             )
-        group, _ = self.order(graph, scores, cost)
         widths = self._widths(graph, group)
         limits, told = budget.limits(cost.dense()), cost.at(widths(0))
         # What `keep` says may meet the budget by itself; then the ranking removes nothing.
@@ -63,6 +71,16 @@ class Ranked(Allocator):
             kept[g.name] = np.sort(rising[g.size - left[g.name] :])
         return Plan.keeping(graph, kept)
 
+    def _dropping(self, graph: Graph, group: NDArray[np.int64], unit: NDArray[np.int64], budget: Budget | None) -> Plan:
+        """The plan without the lowest `drop` units."""
+        if budget is not None:
+            raise BadBudget(f"Ranked(drop={self.drop}) and budget {budget}: give one of them")
+        if group.size < (self.drop or 0):
+            raise BudgetUnreachable(f"drop={self.drop} units asked, and only {group.size} may go; give less")
+        gone = [unit[: self.drop][group[: self.drop] == number] for number in range(len(graph.groups))]
+        kept = {g.name: np.delete(np.arange(g.size), units) for g, units in zip(graph.groups, gone, strict=True)}
+        return Plan.keeping(graph, kept)
+
     def _fixed(self, graph: Graph) -> dict[str, int]:
         """The widths that are no matter of ranking."""
         told = per_group("keep", self.keep, graph, 0.0) if self.keep else {}
@@ -70,8 +88,11 @@ class Ranked(Allocator):
         exact = {name: Fraction(str(fraction)) for name, fraction in told.items() if fraction}
         return {g.name: max(1, int(exact[g.name] * g.size)) for g in graph.groups if g.name in exact}
 
-    def _floor(self, size: int) -> int:
-        """The least that a group of this size keeps."""
+    def _floor(self, group: Group) -> int:
+        """The least that a group keeps."""
+        size = group.size
+        if not group.least:
+            return 0
         return min(size, max(1, math.ceil(self.min_keep * size) if self.min_keep < 1 else int(self.min_keep)))
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -81,7 +102,7 @@ class Ranked(Allocator):
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
-            floor = g.size if g.name in fixed else self._floor(g.size)
+            floor = g.size if g.name in fixed else self._floor(g)
             rising = np.argsort(score, kind="stable")[: max(g.size - floor, 0)]
             keys.append(score[rising])
             groups.append(np.full(rising.size, number))
@@ -97,7 +118,7 @@ class Ranked(Allocator):
         sizes = np.array([g.size for g in graph.groups])
         fixed, steps = self._fixed(graph), multiples(graph, self.round_to)
         # Brought down to a multiple, a width goes no further than the first multiple that keeps what must be kept.
-        least = {g.name: min(g.size, -(-self._floor(g.size) // steps[g.name]) * steps[g.name]) for g in graph.groups}
+        least = {g.name: min(g.size, -(-self._floor(g) // steps[g.name]) * steps[g.name]) for g in graph.groups}
 
         def at(step: int) -> dict[str, int]:
             left = sizes - np.bincount(group[:step], minlength=sizes.size)

@@ -50,7 +50,8 @@ class CostModel:
         self._rows: list[NDArray[np.float64]] = [self._constant(1)]
         tensors = self._tensors(graph)
         self._kinds = [t.kind for t in graph.trace.terms]
-        terms = [(t.coefficient, t.axes) for t in graph.trace.terms]
+        depth = [[graph.trace.residuals[n].axis for n in self._inside(graph, t.path)] for t in graph.trace.terms]
+        terms = [(t.coefficient, (*t.axes, *d)) for t, d in zip(graph.trace.terms, depth, strict=True)]
         self._macs = self._compile(terms)
         self._params = self._compile([(1, axes) for axes, _, is_parameter in tensors if is_parameter])
         self._bytes = self._compile([(size, axes) for axes, size, _ in tensors])
@@ -59,7 +60,21 @@ class CostModel:
     def _tensors(self, graph: Graph) -> list[tuple[tuple[Axis, ...], int, bool]]:
         parameters = dict(graph.model.named_parameters())
         held = parameters | dict(graph.model.named_buffers())
-        return [(axes, held[n].element_size(), n in parameters) for n, axes in graph.trace.tensors.items()]
+        paths: dict[int, set[str]] = {}
+        for name, parameter in graph.model.named_parameters(remove_duplicate=False):
+            paths.setdefault(id(parameter), set()).add(name)
+        found = []
+        for name, axes in graph.trace.tensors.items():
+            inside = {self._inside(graph, p) for p in paths.get(id(held[name]), {name})}
+            deep = inside.pop() if len(inside) == 1 else ()  # what is shared with others stays without the block
+            residuals = tuple(graph.trace.residuals[number].axis for number in deep)
+            found.append(((*axes, *residuals), held[name].element_size(), name in parameters))
+        return found
+
+    @staticmethod
+    def _inside(graph: Graph, path: str) -> tuple[int, ...]:
+        """The number of the residual block that holds a module or tensor, if one does."""
+        return tuple(n for n, r in enumerate(graph.trace.residuals) if f"{path}.".startswith(f"{r.path}."))
 
     def _constant(self, value: float) -> NDArray[np.float64]:
         row = np.zeros(len(self._groups) + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,6 +29,7 @@ class Criterion:
     name: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     comparable: ClassVar[bool] = False
+    units: ClassVar[Literal["width", "depth", "any"]] = "width"  # depth: whole residual blocks
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,) float64."""
@@ -67,12 +68,12 @@ def written(group: Group, evidence: Evidence) -> Iterator[tuple[Tensor, Source]]
         yield evidence.weight(writer.weight), source
 
 
-def part(weight: Tensor, source: Source, units: slice) -> Tensor:
-    """What these units hold of a weight, flat: (units, m * I * kh * kw) float64."""
+def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torch.float64) -> Tensor:
+    """What these units hold of a weight, flat, a copy: (units, m * I * kh * kw)."""
     index = source.index[units]
     at = torch.from_numpy(index.reshape(-1)).to(weight.device)
     taken = weight.index_select(source.writer.weight_axis, at).movedim(source.writer.weight_axis, 0)
-    return taken.reshape(len(index), -1).to("cpu", torch.float64)
+    return taken.reshape(len(index), -1).to("cpu", dtype)
 
 
 def _rowwise(weight: Tensor, source: Source, f: Callable[[Tensor], Tensor]) -> Tensor:
@@ -91,7 +92,11 @@ def reduce_rows(
     alone; "sum" adds them as they are; "first" takes the first writing layer.
     """
     found = written(group, evidence)
-    each = [_rowwise(w, s, f) if rowwise else f(part(w, s, slice(None))) for w, s in found]
+    return combined([_rowwise(w, s, f) if rowwise else f(part(w, s, slice(None))) for w, s in found], reduction)
+
+
+def combined(each: Sequence[Tensor], reduction: Reduction) -> Tensor:
+    """(units,) from the (units,) of each writing layer, by the reductions of `reduce_rows`."""
     if reduction == "first":
         return each[0]
     if reduction == "sum":

@@ -20,6 +20,7 @@ class Random(Criterion):
 
     needs = frozenset()
     comparable = True
+    units = "any"
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""

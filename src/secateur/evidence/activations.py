@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..graph.record import Contraction
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .readers import Read
+from .readers import Read, Reader
+
+CHUNK = 2**18  # values that are looked at at a time, so that they stay in the processor's cache
+SUMS = ("zeros", "sum", "absolute", "square", "energy")
 
 
 @collector("activations")
@@ -15,49 +21,120 @@ class Activations(Collector):
     """Of each group and each layer that reads it, in the order they run, (readers, units):
 
     sums over examples and positions of `zeros` [x = 0], `sum` x, `absolute` |x|, `square` x^2; `energy`, the sum over
-    examples of (mean over positions of |x|)^2; the `lowest` and `highest` x; `count` (readers,) values of a unit seen.
+    examples of (mean over positions of |x|)^2; the `lowest` and `highest` x; `weighted`, the sum over the layer's
+    weights w that meet the unit of |w| * sqrt(sum x^2), 0 where they are no parameter. `count` (readers,) values of a
+    unit seen; `new` (readers,) whether the layer reads another tensor than the layer that read before it.
     """
 
     reads = True
-    _SUMS = ("zeros", "sum", "absolute", "square", "energy")
 
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         super().__init__(graph, sampling)
-        self._held: dict[str, dict[int, tuple[Tensor, Tensor, int]]] = {}
+        self._held: dict[int, tuple[Reader, Seen, bool]] = {}  # by number of the reader
+        self._last: tuple[Tensor, Seen] | None = None
 
     def read(self, read: Read) -> None:
         """One more."""
-        x = read.by_example(read.x)  # (examples, rest, positions along the axis)
-        absolute = x.abs()
-        mean = absolute.mean(1)
-        rows = x.shape[0] * x.shape[1]
-        sums = torch.stack(
-            [
-                rows - torch.count_nonzero(x, dim=(0, 1)),
-                x.sum((0, 1)),
-                mean.sum(0) * x.shape[1],
-                torch.linalg.vector_norm(x, dim=(0, 1)).square(),
-                mean.square().sum(0),
-            ]
-        ).to("cpu", torch.float64)
-        ends = torch.stack([x.amin((0, 1)), x.amax((0, 1))]).to("cpu", torch.float64)
-        for name, index in read.reader.groups.items():
-            each = read.reader.per_unit(name, sums)
-            low, high = ends[0][index].amin(1), ends[1][index].amax(1)
-            at, held = read.reader.contraction.number, self._held.setdefault(name, {})
-            count = rows * index.shape[1]
-            if at in held:
-                before, (lowest, highest), counted = held[at]
-                each, count = each + before, count + counted
-                low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
-            held[at] = (each, torch.stack([low, high]), count)
+        if not read.x.is_floating_point():
+            return
+        new = self._last is None or not _same(read.x, self._last[0])
+        if self._last is None or new:
+            self._last = read.x, Seen.of(read)
+        seen, number = self._last[1], read.reader.contraction.number
+        if number in self._held:
+            _, before, was_new = self._held[number]
+            seen, new = seen.plus(before), new or was_new
+        self._held[number] = read.reader, seen, new
+
+    def batch(self, *_: object) -> None:
+        """Let go of what was read last."""
+        self._last = None
 
     def values(self) -> dict[str, Fields]:
         """By group."""
-        found: dict[str, Fields] = {}
-        for name, held in self._held.items():
-            sums, ends, counts = zip(*(held[number] for number in sorted(held)), strict=True)
-            fields = dict(zip(self._SUMS, torch.stack(sums, 1), strict=True))
-            lowest, highest = torch.stack(ends, 1)
-            found[name] = {**fields, "lowest": lowest, "highest": highest, "count": torch.tensor(counts)}
-        return found
+        found: dict[str, list[Fields]] = {}
+        for _, (reader, seen, new) in sorted(self._held.items()):
+            held = by_position(self.graph, reader.contraction)
+            weights = None if held is None else held.abs().sum(1).to("cpu", torch.float64)
+            for name in reader.groups:
+                fields = seen.by_unit(name, reader, weights)
+                found.setdefault(name, []).append({**fields, "new": torch.tensor(new)})
+        return {name: {f: torch.stack([e[f] for e in each]) for f in each[0]} for name, each in found.items()}
+
+
+class Seen:
+    """Sums of what one layer read, by position along the axis: (5, positions), (positions,) and how many rows."""
+
+    def __init__(self, sums: Tensor, lowest: Tensor, highest: Tensor, rows: int) -> None:
+        self.sums, self.lowest, self.highest, self.rows = sums, lowest, highest, rows
+
+    @classmethod
+    def of(cls, read: Read) -> Seen:
+        """One reading, in float64."""
+        x = read.by_example(read.x)  # (examples, rest, positions along the axis)
+        found = [_sums(part) for part in _chunks(x)]
+        sums = torch.stack([f[0] for f in found]).sum(0)
+        low, high = (torch.stack([f[i] for f in found]) for i in (1, 2))
+        return cls(sums, low.amin(0), high.amax(0), x.shape[0] * x.shape[1])
+
+    def plus(self, other: Seen) -> Seen:
+        """Both."""
+        low, high = torch.minimum(self.lowest, other.lowest), torch.maximum(self.highest, other.highest)
+        return Seen(self.sums + other.sums, low, high, self.rows + other.rows)
+
+    def by_unit(self, group: str, reader: Reader, weights: Tensor | None) -> Fields:
+        """(units,) of each field."""
+        index = reader.groups[group]
+        fields = dict(zip(SUMS, reader.per_unit(group, self.sums), strict=True))
+        norms = self.sums[SUMS.index("square")].sqrt()
+        return {
+            **fields,
+            "lowest": self.lowest[index].amin(1),
+            "highest": self.highest[index].amax(1),
+            "weighted": reader.per_unit(group, torch.zeros_like(norms) if weights is None else weights * norms),
+            "count": torch.tensor(self.rows * index.shape[1]),
+        }
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    """Whether these are one tensor, unchanged since; y is held, so that its memory is nobody else's."""
+    if x.device != y.device or x.data_ptr() != y.data_ptr():
+        return False
+    return (x.shape, x.stride(), x._version) == (y.shape, y.stride(), y._version)
+
+
+def _chunks(x: Tensor) -> Iterator[Tensor]:
+    """Some examples at a time, in a type that can be summed in."""
+    step = max(1, CHUNK // max(x.shape[1] * x.shape[2], 1))
+    for start in range(0, len(x), step):
+        part = x[start : start + step]
+        yield part.float() if part.dtype.itemsize < 4 else part
+
+
+def _sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(5, positions), (positions,), (positions,) of (examples, rest, positions)."""
+    low, high = x.amin((0, 1)), x.amax((0, 1))
+    scratch = x.abs() if low.min() < 0 else x.clone()
+    mean = scratch.mean(1)
+    nonzero = scratch.sign_().sum((0, 1))
+    square = torch.mul(x, x, out=scratch).sum((0, 1))
+    energy = mean.double().square().sum(0)
+    zeros = x.shape[0] * x.shape[1] - nonzero.double()
+    sums = [zeros, x.sum((0, 1)), mean.sum(0) * x.shape[1], square, energy]
+    return torch.stack([s.to("cpu", torch.float64) for s in sums]), low.cpu().double(), high.cpu().double()
+
+
+def by_position(graph: Graph, contraction: Contraction) -> Tensor | None:
+    """(positions, rest) the weights that meet each position of what a layer reads; None if no parameter holds them."""
+    name = contraction.weight
+    writer = next((w for w in graph.trace.writers if w.weight == name and not w.computed), None)
+    if name is None or writer is None:
+        return None
+    weight = graph.model.get_parameter(name).detach()
+    if writer.groups > 1 and not writer.transposed:  # (O, I / groups, *kernel): each group reads inputs of its own
+        weight = weight.unflatten(0, (writer.groups, -1)).movedim(2, 1).flatten(0, 1)
+    elif writer.kind == "conv" or weight.dim() == 2:
+        weight = weight.movedim(1 - writer.weight_axis, 0)
+    if len(weight) != contraction.labels.size:
+        return None
+    return (weight if weight.dtype.itemsize >= 4 else weight.float()).flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ class Sampling:
     points: int = 10  # positions of each feature map or sequence whose inputs enter a Gram matrix
     images: int = 500  # examples whose feature maps are ranked
     seed: int = 0
+    weights: frozenset[str] | None = None  # those whose products are looked at; None: all
 
 
 class Collector:
@@ -35,9 +37,11 @@ class Collector:
 
     `reads`: it wants `read` called with what each layer reads; `differentiates`: it wants gradients, of
     `parameters()` and, if `reads`, of what layers read; `twice`: gradients that can be differentiated again.
+    `data`: it wants batches; one that does without finds all in `values`.
     """
 
     name: ClassVar[str] = ""
+    data: ClassVar[bool] = True
     reads: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False
     twice: ClassVar[bool] = False
@@ -49,6 +53,10 @@ class Collector:
     def parameters(self) -> Collection[str]:
         """Names of the parameters whose gradients `batch` wants."""
         return ()
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around all batches, for a kind that must see more of the model than what layers read."""
+        return nullcontext()
 
     def read(self, read: Read) -> None:
         """What a layer reads in this batch; where gradients are wanted, `read.gradient` calls back with its own."""
@@ -63,6 +71,12 @@ class Collector:
 
 COLLECTORS: Registry[Collector] = Registry("kind of evidence", __package__)
 collector = COLLECTORS.register
+
+
+def from_data(needs: Collection[str]) -> list[str]:
+    """Those of the needs of a criterion that take batches, by name."""
+    kinds = COLLECTORS.all()
+    return sorted(n for n in set(needs) - {"weights"} if n not in kinds or kinds[n].data)
 
 
 @dataclass
@@ -98,14 +112,14 @@ class Evidence:
                 for name, tensor in fields.items():
                     tensors[str(len(layout))] = tensor
                     layout.append([kind, owner, name])
-        facts = {"layout": layout, "missing": self.missing, "seed": self.seed, "model": _fingerprint(self.model)}
+        facts = {"layout": layout, "missing": self.missing, "seed": self.seed, "model": fingerprint(self.model)}
         files.write(Path(path), KIND, tensors, {**facts, "kinds": sorted(self.values)})
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module) -> Evidence:
         """What `save` stored, for the model that it was collected on. Raises `CheckpointError`."""
         tensors, facts = files.read(Path(path), KIND)
-        if facts["model"] != _fingerprint(model):
+        if facts["model"] != fingerprint(model):
             raise CheckpointError(f"{path} was collected on other weights than this model has; collect it anew")
         values: dict[str, dict[str, Fields]] = {kind: {} for kind in facts["kinds"]}
         for number, (kind, owner, name) in enumerate(facts["layout"]):
@@ -113,6 +127,7 @@ class Evidence:
         return cls(model, values, facts["missing"], facts["seed"])
 
 
-def _fingerprint(model: nn.Module) -> str:
+def fingerprint(model: nn.Module) -> str:
+    """Eight hexadecimal digits that change with any name, shape, type or bit of a parameter or buffer."""
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return files.checksum({name: t.detach().cpu().contiguous() for name, t in held.items()}, "")

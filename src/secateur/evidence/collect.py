@@ -13,7 +13,7 @@ from ..errors import NeedsData, UnknownName
 from ..graph.example import as_call, results, tensors
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
-from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling
+from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling, from_data
 from .readers import Read, Reader, at_readers, readers
 
 
@@ -38,14 +38,15 @@ def collect(
     for name in wanted:
         if name not in kinds:
             raise UnknownName("kind of evidence", name, kinds)
-    if wanted and batches is None:
+    lacking = from_data(wanted)
+    if lacking and batches is None:
         raise NeedsData(
-            f"{' and '.join(wanted)} must be collected: give batches=[(inputs, targets), ...], and loss= if not cross "
+            f"{' and '.join(lacking)} must be collected: give batches=[(inputs, targets), ...], and loss= if not cross "
             "entropy"
         )
     collectors = [kinds[name](graph, sampling or Sampling(seed=seed)) for name in wanted]
-    if collectors:
-        _pass(graph, collectors, batches or (), loss or nn.functional.cross_entropy)
+    if lacking:
+        _pass(graph, [c for c in collectors if c.data], batches or (), loss or nn.functional.cross_entropy)
     evidence.values = {c.name: c.values() for c in collectors}
     evidence.missing = {c.name: c.missing for c in collectors if c.missing}
     return evidence
@@ -55,22 +56,29 @@ def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Los
     model = graph.model
     differentiate = any(c.differentiates for c in collectors)
     names = sorted({n for c in collectors if c.differentiates for n in c.parameters()})
+    if differentiate and not names:  # nothing that is wanted has a gradient; those who wanted it say why
+        names = [n for n, p in model.named_parameters() if p.is_floating_point()]
     held = {n: p.detach().requires_grad_(n in names) for n, p in model.named_parameters()}
     watched = readers(graph) if any(c.reads for c in collectors) else {}
     seen = 0
-    with undisturbed(model), torch.set_grad_enabled(differentiate):
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(model))
+        stack.enter_context(torch.set_grad_enabled(differentiate))
+        for c in collectors:
+            stack.enter_context(c.watching())
         for number, (inputs, target) in enumerate(batches):
             with _watching(graph, watched, collectors, number, inputs):
                 output = torch.func.functional_call(model, held, *as_call(inputs))
-            if any(bool(torch.isnan(t).any()) for t in results(output) if t.is_floating_point()):
-                raise NeedsData(f"batch {number} gives an output of NaN; scores from it would mean nothing")
             found: dict[str, Tensor | None] = {}
             if differentiate:
                 twice = any(c.twice for c in collectors)
                 found = _gradients(loss(output, target), {n: held[n] for n in names}, number, twice)
+            if any(bool(torch.isnan(t).any()) for t in results(output) if t.is_floating_point()):
+                raise NeedsData(f"batch {number} gives an output of NaN; scores from it would mean nothing")
             del output
             for c in collectors:
                 c.batch(found, held)
+            del found  # and the graph that it may hold
             seen += 1
     if not seen:
         raise NeedsData("the batches are empty; give at least one (inputs, targets)")
@@ -87,8 +95,12 @@ def _watching(
 
     def see(reader: Reader, x: Tensor, axis: int) -> None:
         def gradient(f: Any) -> None:
+            def once(g: Tensor) -> None:  # what is differentiated twice comes by here twice
+                handle.remove()
+                f(g.detach())
+
             if x.requires_grad:
-                x.register_hook(f)
+                handle = x.register_hook(once)
 
         read = Read(reader, x.detach(), axis, number, examples, gradient)
         for c in interested:

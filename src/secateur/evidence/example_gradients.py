@@ -34,8 +34,11 @@ class ExampleGradients(Collector):
         self._examples = 0
 
     def parameters(self) -> Collection[str]:
-        """Any, so that gradients flow."""
-        return {n for g in gated(self.graph)[0] for s in g.sources for n, _ in gate_parameters(s)}
+        """Any, so that gradients flow to whatever a layer reads."""
+        groups, others = gated(self.graph)
+        if any(g.sources for g in self.graph.groups if g.name in others):  # weights computed from any parameters
+            return [n for n, p in self.graph.model.named_parameters() if p.is_floating_point()]
+        return {n for g in groups for s in g.sources for n, _ in gate_parameters(s)}
 
     def read(self, read: Read) -> None:
         """Wait for the gradient."""

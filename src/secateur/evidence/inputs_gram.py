@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadModel
+from ..graph.record import Writer
 from ..groups.graph import Graph
 from ..groups.group import Group
 from .base import Collector, Evidence, Fields, Sampling, collector
@@ -23,7 +24,8 @@ from .sampling import points, sampled_patches
 class InputsGram(Collector):
     """Of each weight that reads a group: `gram` X^T X (inputs * kernel, same), `sum` of rows, `count` of rows.
 
-    Layers that are grouped or transposed have none. Of a layer that is used several times, all uses count.
+    Layers that are grouped or transposed have none, nor have weights that are used both ways round. Of a layer that is
+    used several times, all uses count.
     """
 
     reads = True
@@ -32,14 +34,17 @@ class InputsGram(Collector):
         super().__init__(graph, sampling)
         self._held: dict[str, tuple[Tensor, Tensor, int]] = {}
         shapes = {n: p.shape for n, p in graph.model.named_parameters()}
-        plain = (w for w in graph.trace.writers if w.groups == 1 and not w.transposed and not w.computed)
-        self._kernels = {w.weight: shapes[w.weight][2:] for w in plain if w.weight is not None}
+        self._kernels = {w.weight: shapes[w.weight][2:] for w in graph.trace.writers if w.weight is not None}
+        axes: dict[str, int] = {}
+        for writer in graph.trace.writers:
+            if writer.weight is not None and (why := _unfit(writer, axes)):
+                self.missing[writer.weight] = why
 
     def read(self, read: Read) -> None:
         """One more."""
         contraction = read.reader.contraction
         weight = contraction.weight
-        if weight is None or weight not in self._kernels:
+        if weight is None or weight not in self._kernels or weight in self.missing:
             return
         seed = self.sampling.seed * 1_000_003 + read.batch
         if contraction.geometry is None:
@@ -62,6 +67,17 @@ class InputsGram(Collector):
         return {n: {"gram": g.cpu(), "sum": s.cpu(), "count": torch.tensor(c)} for n, (g, s, c) in self._held.items()}
 
 
+def _unfit(writer: Writer, axes: dict[str, int]) -> str:
+    """Why one Gram matrix does not tell what the layer gives, if so; `axes`: those along which weights write so far."""
+    if writer.computed:
+        return "its layer computes with it before it uses it"
+    if writer.groups > 1 or writer.transposed:
+        return "its layer is transposed" if writer.transposed else "its layer is grouped"
+    if axes.setdefault(str(writer.weight), writer.weight_axis) != writer.weight_axis:
+        return "it is used both as it is and transposed"
+    return ""
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """A layer that reads a group: its weight (outputs, d) and what it read, in float64, d = inputs * kernel."""
@@ -80,7 +96,14 @@ def inputs_of(group: Group, evidence: Evidence) -> list[Inputs]:
     for member in group.members:
         if not member.reads:
             continue
-        fields = evidence.of("inputs_gram", member.tensor)
+        try:
+            fields = evidence.of("inputs_gram", member.tensor)
+        except BadModel as error:
+            why = evidence.missing.get("inputs_gram", {}).get(member.tensor, "no layer that can be watched uses it")
+            raise BadModel(
+                f"group {group.name!r} is read by {member.tensor!r}, of which there is no inputs_gram: {why}; use a "
+                f"criterion that needs none, or frozen={group.name!r}"
+            ) from error
         weight = evidence.weight(member.tensor).to("cpu", torch.float64).movedim(member.axis, 1)
         kernel = weight[0, 0].numel()
         at = torch.from_numpy(member.index)[:, :, None] * kernel + torch.arange(kernel)

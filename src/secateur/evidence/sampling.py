@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..graph.record import Geometry
 
 
-def points(space: Sequence[int], examples: int, count: int, seed: int) -> list[Tensor]:
-    """For each axis of a space, (examples, count) positions, drawn with replacement; where there are fewer, all."""
+def points(space: Sequence[int], examples: int, count: int, seed: int, *, whole: bool = True) -> list[Tensor]:
+    """For each axis of a space, (examples, count) positions, drawn with replacement; `whole`: where fewer, all."""
     size = math.prod(space)
-    if size <= count:
+    if whole and size <= count:
         flat = torch.arange(size).expand(examples, size)
     else:
         flat = torch.randint(size, (examples, count), generator=torch.Generator().manual_seed(seed))
@@ -33,19 +33,16 @@ def windows(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> Tensor:
     return x
 
 
-def patches(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> Tensor:
-    """(B, I, *space) -> (B, I * kernel, *space')."""
-    space = len(kernel)
-    seen = windows(x, kernel, geometry)
-    seen = seen.movedim(tuple(range(2 + space, 2 + 2 * space)), tuple(range(2, 2 + space)))
-    return seen.reshape(seen.shape[0], -1, *seen.shape[2 + space :])
-
-
-def sampled_patches(x: Tensor, kernel: Sequence[int], geometry: Geometry, count: int, seed: int) -> Tensor:
+def sampled_patches(
+    x: Tensor, kernel: Sequence[int], geometry: Geometry, count: int, seed: int, *, whole: bool = True
+) -> Tensor:
     """(B * positions, I * kernel): what a convolution sees at up to `count` positions of each example."""
-    seen = windows(x, kernel, geometry)
-    space = seen.shape[2 : 2 + len(kernel)]
-    at = [p.to(x.device) for p in points(space, len(x), count, seed)]
-    example = torch.arange(len(x), device=x.device)[:, None]
-    taken = seen.movedim(1, 1 + len(kernel))[(example, *at)]  # (B, positions, I, *kernel)
+    return sampled_rows(windows(x, kernel, geometry), len(kernel), count, seed, whole=whole)
+
+
+def sampled_rows(seen: Tensor, space: int, count: int, seed: int, *, whole: bool = True) -> Tensor:
+    """(B, I, *space, ...) -> (B * positions, I * ...): up to `count` positions of each example, the same for each I."""
+    at = [p.to(seen.device) for p in points(seen.shape[2 : 2 + space], len(seen), count, seed, whole=whole)]
+    example = torch.arange(len(seen), device=seen.device)[:, None]
+    taken = seen.movedim(1, 1 + space)[(example, *at)]  # (B, positions, I, ...)
     return taken.reshape(taken.shape[0] * taken.shape[1], -1)

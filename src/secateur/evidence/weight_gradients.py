@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..groups.graph import Graph
-from .base import Collector, Fields, Sampling, collector
+from .base import Collector, Evidence, Fields, Sampling, collector
 
 
 @collector("weight_gradients")
@@ -44,3 +44,11 @@ class WeightGradients(Collector):
         """By parameter."""
         count = torch.tensor(self._count)
         return {n: {"total": t, "square": s, "count": count} for n, (t, s) in self._sums.items()}
+
+
+def mean_square(evidence: Evidence, name: str) -> Tensor:
+    """Mean over batches of (dL/dw)^2, of the parameter's shape; 0 where the loss does not depend on it."""
+    if name not in evidence.values.get(WeightGradients.name, {name: {}}):
+        return torch.zeros_like(evidence.weight(name))
+    found = evidence.of(WeightGradients.name, name)
+    return found["square"] / found["count"]

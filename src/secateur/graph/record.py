@@ -70,6 +70,17 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """A module that gives its input back when the branches that it adds are zero."""
+
+    path: str
+    joins: tuple[tuple[int, int], ...]  # (number of a call that adds, which of its operands is a branch)
+    rest: int  # how many values, all None, it gives beside its result in a tuple; -1: a tensor alone
+    alone: bool  # whether it is called with its input and nothing else
+    axis: Axis = field(default_factory=lambda: np.zeros(1, dtype=np.int64))  # (1,) the label that says it is there
+
+
+@dataclass(frozen=True)
 class Geometry:
     """How a convolution without groups walks over space; one number for each spatial axis."""
 
@@ -174,6 +185,7 @@ class Trace:
     reductions: tuple[Reduction, ...] = ()
     wholes: tuple[Whole, ...] = ()
     blocks: tuple[Block, ...] = ()
+    residuals: tuple[Residual, ...] = ()
     terms: tuple[Term, ...] = ()
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()

@@ -5,11 +5,12 @@ A forward that takes another path than when it was traced is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import VerificationError
 from .labels import Axis
 from .record import Contraction, Reduction, Trace
+from .residual import joins
 from .rules import FUNCTIONS
 from .trace import TRANSPARENT
 
@@ -38,6 +40,8 @@ class _Whole(TorchFunctionMode):
             with self:
                 return TRANSPARENT[func](*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
+        if joins(name, args, kwargs):
+            args = self.ops.join(args)
         if name not in FUNCTIONS:
             return func(*args, **(kwargs or {}))
         with self.ops.paused():
@@ -47,7 +51,8 @@ class _Whole(TorchFunctionMode):
 class AtContractions(TorchDispatchMode):
     """At each multiply-and-sum op `before(contraction, x)` on what it reads, `after(contraction, y)` on the result.
 
-    `reduce(reduction, op, args, kwargs)` runs each op that the trace holds as a reduction.
+    `reduce(reduction, op, args, kwargs)` runs each op that the trace holds as a reduction. `gone`: branches that
+    are not to be added, as (number of the call that adds, operand).
     """
 
     def __init__(
@@ -57,8 +62,10 @@ class AtContractions(TorchDispatchMode):
         after: Change | None = None,
         reduce: Reduce | None = None,
         zero: Zero | None = None,
+        gone: Collection[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
+        self._gone, self._added = dict(gone), 0
         self._wholes, self._zero, self._called = trace.wholes, zero, 0
         self._contractions, self._reductions = trace.contractions, trace.reductions
         self._packets = {r.op for r in trace.reductions} if reduce else set()
@@ -87,6 +94,16 @@ class AtContractions(TorchDispatchMode):
                 owner = held if len(place) == 1 else held[place[0]]
                 owner[place[-1]] = self._zero(labels, axis, owner[place[-1]])
         return tuple(tuple(a) if isinstance(b, tuple) else a for a, b in zip(held, args, strict=True))
+
+    def join(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a call that adds reads; a branch that is gone is zero, also where it would be added to in place."""
+        branch = self._gone.get(self._added)
+        self._added += 1
+        if branch is None:
+            return args
+        if branch == 0:
+            return (args[0].zero_(), *args[1:])
+        return (args[0], torch.zeros_like(args[1]), *args[2:])
 
     @contextmanager
     def paused(self) -> Any:

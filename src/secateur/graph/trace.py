@@ -52,10 +52,13 @@ class _Authored(TorchFunctionMode):
             if name in STATED:
                 STATED[name](self.tracer, *args, **kwargs)
             if name in FUNCTIONS:
-                return FUNCTIONS[name](self.tracer, *args, **kwargs)
+                result = FUNCTIONS[name](self.tracer, *args, **kwargs)
+                self.tracer.carriers.called(self.tracer.path, name, args, kwargs, result)
+                return result
             result = func(*args, **kwargs)
             if func is not Tensor.size:
                 _pin(self.tracer, name, (args, kwargs))
+                self.tracer.carriers.called(self.tracer.path, name, args, kwargs, result)
         finally:
             self.tracer.call = outer
         if func is Tensor.size or getattr(func, "__self__", None) is _SHAPE:
@@ -144,15 +147,20 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     blocks = block_paths(model)
     stack: list[str] = []
 
-    def enter(module: nn.Module, *_: Any) -> None:
+    def enter(module: nn.Module, args: Any) -> None:
         stack.append(tracer.path)
+        tracer.carriers.enter(args)
         tracer.path = paths.get(id(module), tracer.path)
 
     def leave(module: nn.Module, args: Any, *rest: Any) -> None:
         if len(rest) < 2:  # not (kwargs, output): the forward raised
             tracer.broke_at = tracer.broke_at or tracer.path
-        elif (path := paths.get(id(module))) in blocks:
-            tracer.block(path, (args, rest[0]), results(rest[1]))
+            tracer.carriers.broke()
+        else:
+            path = paths.get(id(module))
+            tracer.carriers.leave(path, args, *rest)
+            if path in blocks:
+                tracer.block(path, (args, rest[0]), results(rest[1]))
         tracer.path = stack.pop()
 
     pre = nn.modules.module.register_module_forward_pre_hook(enter)

@@ -12,6 +12,7 @@ from .example import Place, map_places
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
 from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
+from .residual import Carriers
 from .settle import settle
 
 KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a list of weights, which a cut renews
@@ -22,6 +23,7 @@ class Tracer(Watch):
 
     def __init__(self) -> None:
         self.labels = Labels()
+        self.carriers = Carriers()
         self.path = ""  # module being called
         self.broke_at = ""  # the innermost module whose forward raised
         self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
@@ -249,6 +251,7 @@ class Tracer(Watch):
         for tensor in outputs:
             for axis in (*self.axes(tensor), *[self._numbers[i] for i in (id(tensor),) if i in self._numbers]):
                 self.freeze(axis, "reaches the model's output")
+        residuals = self.carriers.residuals(self.labels)
         roles = np.zeros(self.labels.count, dtype=np.int8)
         for axis, role in self._marks:
             roles[axis] |= role
@@ -263,6 +266,7 @@ class Tracer(Watch):
             reductions=tuple(self.reductions),
             wholes=tuple(self.wholes),
             blocks=tuple(self.blocks),
+            residuals=residuals,
             terms=tuple(self.terms),
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),

@@ -15,8 +15,9 @@ from ..errors import BadModel, PlanError, UnknownName
 from ..graph.example import Example
 from ..graph.record import Trace
 from ..graph.trace import read
+from .depth import depth_groups
 from .find import Frozen, find_groups
-from .group import KINDS, Group
+from .group import KINDS, WIDTHS, Group
 
 SHOWN = 6  # reasons, and groups of one reason, that a coverage report lists
 
@@ -98,13 +99,14 @@ def trace(
     example: Example,
     *,
     frozen: Iterable[str | nn.Parameter] = (),
-    kinds: Iterable[str] = KINDS,
+    kinds: Iterable[str] = WIDTHS,
 ) -> Graph:
     """Read what a model does to each axis of each tensor, from one forward on fake tensors.
 
     `example`: a tensor, a tuple of positional inputs or a dict of keyword inputs, with real shapes (values are not
     used). `frozen`: module or parameter names, globs, or parameters, whose groups must not be touched. `kinds`: which
-    kinds of unit may be cut: "channel", "head", "neuron", "stream", "block".
+    kinds of unit may be cut: "channel", "head", "neuron", "stream", "block", and, if asked for, "depth" (whole
+    residual blocks, which only some criteria score).
     The model, its mode and the RNG are left as they are. Raises `BadExample`, `BadModel` (weights that are not finite),
     `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
     through unwrapped.
@@ -118,7 +120,9 @@ def trace(
     groups, stuck = find_groups(record)
     wanted = _kinds(kinds)
     patterns = [frozen] if isinstance(frozen, (str, nn.Parameter)) else list(frozen)
-    free, chosen = _withhold(model, groups, [_name(model, p) for p in patterns])
+    named = [_name(model, p) for p in patterns]
+    deep = depth_groups(record) if "depth" in wanted else ()
+    free, chosen = _withhold(model, (*groups, *deep), named)
     others = [Frozen(g.name, g.size, f"its units are {g.kind}s, not in kinds={wanted}", "") for g in free]
     asked = tuple(g for g in free if g.kind in wanted)
     left = [f for f, g in zip(others, free, strict=True) if g.kind not in wanted]
@@ -168,7 +172,7 @@ def _withhold(
             raise UnknownName("module or parameter", pattern, [n for n in names if n])
     free, chosen = [], []
     for group in groups:
-        hit = next((p for p in patterns if _touches(group, p)), None)
+        hit = next((p for p in patterns if _touches(model, group, p)), None)
         if hit is None:
             free.append(group)
         else:
@@ -176,8 +180,10 @@ def _withhold(
     return tuple(free), tuple(chosen)
 
 
-def _touches(group: Group, pattern: str) -> bool:
+def _touches(model: nn.Module, group: Group, pattern: str) -> bool:
     """Whether a pattern names the group, a member, or a module that holds one; reading a group does not touch it."""
     held = [m.tensor for m in group.members if m.role != "in"]
+    if group.kind == "depth":
+        held = [n for n, _ in model.named_parameters() if n.startswith(f"{group.name}.")]
     prefixes = {".".join(n.split(".")[:i]) for n in held for i in range(1, n.count(".") + 2)}
     return any(fnmatchcase(n, pattern) for n in (group.name, *prefixes))

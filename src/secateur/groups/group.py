@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..graph.record import AFFINE, BLOCK, HEAD, IN, OUT, STREAM, Writer
 
 Units = NDArray[np.int64]
-KINDS = ("channel", "head", "neuron", "stream", "block")
+WIDTHS = ("channel", "head", "neuron", "stream", "block")
+KINDS = (*WIDTHS, "depth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,12 @@ class Group:
     sources: tuple[Source, ...]
     classes: Units = field(repr=False)  # (units,) label class of each unit
 
-    kind: str = "neuron"  # what a unit is: one of `KINDS`
+    kind: str = "neuron"  # what a unit is: one of `KINDS`; of depth, the unit is the module of the group's name
+
+    @property
+    def least(self) -> int:
+        """Units that must stay: a width of none is no width, but a residual block may go."""
+        return 0 if self.kind == "depth" else 1
 
     def __repr__(self) -> str:
         return f"Group({self.name!r}, {self.size} {self.kind}s, {len(self.members)} members)"

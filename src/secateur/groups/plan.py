@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pydantic import (
     FiniteFloat,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -59,9 +60,17 @@ class Keep(_Edit):
         return _ordered(units)
 
 
+class Drop(_Edit):
+    """Drop a whole residual block: what it gives is what it was given."""
+
+    edit: Literal["drop"] = "drop"
+    block: str
+
+
 class Fold(_Edit):
     """What a layer saw of removed units was this constant: add it to the layer's bias (or to the mean of its norm)."""
 
+    done: ClassVar[str] = "folded"
     edit: Literal["fold"] = "fold"
     group: str
     reader: str  # name of the weight that reads the units
@@ -80,7 +89,51 @@ class Fold(_Edit):
         return self
 
 
-Edit = Annotated[Keep | Fold, Field(discriminator="edit")]
+class Merge(_Edit):
+    """Each of these units goes and one that stays takes over: where a layer reads the latter, factor * the weight of
+    the former is added."""
+
+    done: ClassVar[str] = "merged"
+    edit: Literal["merge"] = "merge"
+    group: str
+    units: tuple[int, ...]  # a `Keep` of the group leaves them out
+    into: tuple[int, ...]  # and keeps these, one for each
+    factors: tuple[FiniteFloat, ...] = Field(default=(), validate_default=True)  # one for each; 1 if not given
+
+    @field_validator("units")
+    @classmethod
+    def _in_order(cls, units: tuple[int, ...]) -> tuple[int, ...]:
+        return _ordered(units)
+
+    @field_validator("into", "factors")
+    @classmethod
+    def _one_each(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        units = info.data.get("units", ())
+        values = values or ((1.0,) * len(units) if info.field_name == "factors" else ())
+        if len(values) != len(units):
+            raise ValueError(f"{len(units)} units and {info.field_name} for {len(values)}")
+        return values
+
+    @classmethod
+    def chained(cls, group: str, steps: Iterable[tuple[int, int, float]]) -> Merge:
+        """Merges made one after another, (unit, into, factor) each: a unit that was merged into one that went later
+        goes to where that one went, with the product of the factors. Raises `PlanError` for a unit that goes twice."""
+        ends: dict[int, tuple[int, float]] = {}
+        for unit, into, factor in reversed(list(steps)):
+            if unit in ends:
+                raise PlanError(f"unit {unit} of group {group!r} is merged twice; a unit goes only once")
+            end, onward = ends.get(into, (into, 1.0))
+            ends[unit] = (end, factor * onward)
+        units = tuple(sorted(ends))
+        return cls(
+            group=group,
+            units=units,
+            into=tuple(ends[u][0] for u in units),
+            factors=tuple(ends[u][1] for u in units),
+        )
+
+
+Edit = Annotated[Keep | Drop | Fold | Merge, Field(discriminator="edit")]
 
 
 class Plan(_Edit):
@@ -90,13 +143,19 @@ class Plan(_Edit):
 
     @property
     def kept(self) -> dict[str, NDArray[np.int64]]:
-        """Units kept of each group that an edit names."""
-        return {e.group: np.array(e.units, dtype=np.int64) for e in self.edits if isinstance(e, Keep)}
+        """Units kept of each group that an edit names; none of a block that is dropped."""
+        widths = {e.group: np.array(e.units, dtype=np.int64) for e in self.edits if isinstance(e, Keep)}
+        return widths | {e.block: np.zeros(0, dtype=np.int64) for e in self.edits if isinstance(e, Drop)}
 
     @property
     def folds(self) -> tuple[Fold, ...]:
         """The constant foldings."""
         return tuple(e for e in self.edits if isinstance(e, Fold))
+
+    @property
+    def merges(self) -> dict[str, Merge]:
+        """The merge of each group that has one."""
+        return {e.group: e for e in self.edits if isinstance(e, Merge)}
 
     @classmethod
     def keeping(cls, graph: Graph, kept: Mapping[str, Iterable[int]]) -> Plan:
@@ -104,8 +163,8 @@ class Plan(_Edit):
 
         Raises `PlanError` for units that the group does not have, `UnknownName` for a group that does not exist.
         """
-        edits = tuple(Keep(group=name, units=tuple(int(u) for u in units)) for name, units in kept.items())
-        plan = cls(edits=tuple(e for e in edits if len(e.units) < graph[e.group].size))
+        edits = tuple(_edit(graph, name, tuple(int(u) for u in units)) for name, units in kept.items())
+        plan = cls(edits=tuple(e for e in edits if isinstance(e, Drop) or len(e.units) < graph[e.group].size))
         cls(edits=edits).check(graph)
         return plan
 
@@ -113,6 +172,10 @@ class Plan(_Edit):
         """Raise `PlanError` unless every edit fits the graph."""
         seen: set[str] = set()
         for edit in self.edits:
+            if isinstance(edit, Drop):
+                if graph[edit.block].kind != "depth":
+                    raise PlanError(f"{edit.block!r} is no residual block that could be dropped, but a group of units")
+                continue
             size = graph[edit.group].size
             if edit.units and edit.units[-1] >= size:
                 raise PlanError(f"group {edit.group!r} has {size} units, the plan asks for unit {edit.units[-1]}")
@@ -120,8 +183,24 @@ class Plan(_Edit):
                 if edit.group in seen:
                     raise PlanError(f"the plan keeps units of group {edit.group!r} twice; give one edit a group")
                 seen.add(edit.group)
-            elif stays := set(edit.units) & set(self.kept.get(edit.group, np.arange(size)).tolist()):
-                raise PlanError(f"unit {min(stays)} of group {edit.group!r} stays, so that it cannot be folded")
+                continue
+            kept = set(self.kept.get(edit.group, np.arange(size)).tolist())
+            if stays := set(edit.units) & kept:
+                raise PlanError(f"unit {min(stays)} of group {edit.group!r} stays, so that it cannot be {edit.done}")
+            if isinstance(edit, Merge):
+                self._check_merge(edit, kept)
+
+    def _check_merge(self, merge: Merge, kept: set[int]) -> None:
+        if self.merges[merge.group] is not merge:
+            raise PlanError(f"the plan merges units of group {merge.group!r} twice; give one edit a group")
+        if gone := set(merge.into) - kept:
+            raise PlanError(
+                f"units of group {merge.group!r} are merged into unit {min(gone)}, which does not stay; give the unit "
+                "that it is merged into, as Merge.chained does"
+            )
+        folded = {u for fold in self.folds if fold.group == merge.group for u in fold.units}
+        if both := folded & set(merge.units):
+            raise PlanError(f"unit {min(both)} of group {merge.group!r} is merged and folded; a unit goes only once")
 
     def widths(self, graph: Graph) -> dict[str, int]:
         """Units left of every group."""
@@ -132,19 +211,44 @@ class Plan(_Edit):
         """One plan that does what this and then `later` (made for the model this one cut) would do.
 
         Foldings do not compose, for the second is measured on a model that the first changed: they raise `PlanError`.
+        Merges do, but for the rounding of weights that are merged once and not twice.
         """
         if self.folds or later.folds:
             raise PlanError("plans with foldings do not compose; cut once with the composed plan and fold then")
         kept = self.kept
         for name, units in later.kept.items():
-            if name in kept and units[-1] >= len(kept[name]):
+            if name in kept and units.size and units[-1] >= len(kept[name]):
                 raise PlanError(
                     f"the later plan asks for unit {units[-1]} of group {name!r}, of which the first leaves "
                     f"{len(kept[name])}; it was made for another model"
                 )
             kept[name] = kept[name][units] if name in kept else units
-        return Plan(edits=tuple(Keep(group=g, units=tuple(map(int, u))) for g, u in kept.items()))
+        edits = (Keep(group=g, units=tuple(map(int, u))) if u.size else Drop(block=g) for g, u in kept.items())
+        return Plan(edits=(*edits, *self._merges_then(later, kept)))
+
+    def _merges_then(self, later: Plan, left: dict[str, NDArray[np.int64]]) -> Iterator[Merge]:
+        """The merges of both, one for each group, by the first model's numbers of units."""
+        steps = {name: list(zip(m.units, m.into, m.factors, strict=True)) for name, m in self.merges.items()}
+        for name, m in later.merges.items():
+            number = self.kept.get(name)
+            if number is not None and max((*m.units, *m.into), default=0) >= len(number):
+                raise PlanError(f"the later plan merges units of group {name!r} that the first leaves none of")
+            again = zip(m.units, m.into, m.factors, strict=True)
+            own = again if number is None else ((int(number[u]), int(number[v]), f) for u, v, f in again)
+            steps.setdefault(name, []).extend(own)
+        for name, held in steps.items():
+            whole = Merge.chained(name, held)
+            # What was merged into a unit that the later plan removes goes with it.
+            found = [s for s in zip(whole.units, whole.into, whole.factors, strict=True) if s[1] in left[name]]
+            if found:
+                yield Merge.chained(name, found)
 
     def __str__(self) -> str:
         lines = [f"{e.group}: keep {len(e.units)}" for e in self.edits if isinstance(e, Keep)]
+        lines += [f"{e.block}: drop" for e in self.edits if isinstance(e, Drop)]
+        lines += [f"{e.group}: merge {len(e.units)}" for e in self.edits if isinstance(e, Merge)]
         return "\n".join(lines) or "keep everything"
+
+
+def _edit(graph: Graph, name: str, units: tuple[int, ...]) -> Keep | Drop:
+    return Drop(block=name) if not units and graph[name].kind == "depth" else Keep(group=name, units=units)

@@ -17,8 +17,9 @@ from ..graph.trace import block_paths, undisturbed
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from .mask import masked_forward, select
+from .merge import merged
 from .precise import InFloat64, wider
-from .verify import TOLERANCE, Check, double
+from .verify import TOLERANCE, Check, double, masked_original
 
 Seen = tuple[Any, Any, list[Tensor]]
 
@@ -31,6 +32,7 @@ def verify_blocks(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float 
     """
     if plan.folds:
         raise VerificationError("folded constants cannot be checked block by block; use verify='full'")
+    graph = merged(graph, plan)
     alive = torch.from_numpy(graph.alive(plan.kept))
     seen = _watched(graph, alive)
     small = dict(cut.named_modules())
@@ -39,11 +41,11 @@ def verify_blocks(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float 
         error = _error(small[block.path], block, (args, kwargs), outputs, alive)
         if not error <= tolerance:
             raise VerificationError(
-                f"block {block.path!r} of the cut model differs from the original with removed units masked: relative "
+                f"block {block.path!r} of the cut model differs from {masked_original(plan)}: relative "
                 f"error {error:.3g} > {tolerance:g}; nothing was changed"
             )
         worst = max(worst, error)
-    return Check(worst, tolerance, f"the original with removed units masked, {len(seen)} blocks one by one")
+    return Check(worst, tolerance, f"{masked_original(plan)}, {len(seen)} blocks one by one")
 
 
 def _watched(graph: Graph, alive: Tensor) -> list[Seen]:

@@ -54,9 +54,15 @@ def carry(optimizer: Optimizer, pruned: Cut) -> Optimizer:
                 "have; give the optimizer that trained the model this was pruned from"
             )
     # With old parameters mapped to new ones, a deep copy is an optimizer for the new ones.
-    memo: dict[int, Any] = {id(p): fresh[names[id(p)]] for p in held}
+    left = [p for p in held if names[id(p)] in fresh]  # without those of blocks that are gone
+    memo: dict[int, Any] = {id(p): fresh[names[id(p)]] for p in left}
     made: Optimizer = copy.deepcopy(optimizer, memo)
-    for p in held:
+    own = {id(p) for p in fresh.values()}
+    for group in made.param_groups:
+        group["params"] = [p for p in group["params"] if id(p) in own]
+    for gone in [p for p in made.state if id(p) not in own]:
+        del made.state[gone]
+    for p in left:
         axes = pruned.edits.indices.get(names[id(p)], {})
         state = made.state.get(fresh[names[id(p)]], {})
         for key, value in state.items():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, PlanError, WrongArchitecture
 from ..graph.example import from_json, map_tensors, to_json
 from ..groups.graph import Graph, trace
+from ..groups.group import KINDS
 from ..groups.plan import Plan
 from . import shards
 from .cut import apply, edits
@@ -21,6 +25,7 @@ from .cut import apply, edits
 FORMAT = 1
 KIND = "pruned model"
 SHARD_BYTES = 5 * 2**30
+MASK = "secateur.mask/"  # before the name of a parameter: its mask, eight weights a byte
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Origin:
 
 
 class Saveable(Protocol):
-    """What `save` takes: a `Pruned`."""
+    """What `save` takes: a `Pruned`, or a `Sparse`, which has masks too."""
 
     @property
     def model(self) -> nn.Module:
@@ -62,6 +67,7 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
 def save(pruned: Saveable, path: str | os.PathLike[str], *, max_shard_bytes: int = SHARD_BYTES) -> None:
     """Write weights, plans and origin to one `.safetensors` file, in one step: a full disk leaves the old file whole.
 
+    Masks of single weights, where there are any, go into it too.
     Weights of more than `max_shard_bytes` go into several files beside it, each at most so large, with an index.
     Raises `CheckpointError`.
     """
@@ -77,7 +83,28 @@ def save(pruned: Saveable, path: str | os.PathLike[str], *, max_shard_bytes: int
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor, and would have to be pickled")
-    shards.write(Path(path), KIND, state, facts, max_shard_bytes)
+    masks: Mapping[str, Tensor] = getattr(pruned, "masks", {})
+    if masks:
+        shapes = {n: list(m.shape) for n, m in masks.items()}
+        facts["sparse"] = {"shapes": shapes, "about": getattr(pruned, "about", {})}
+    packed = {f"{MASK}{n}": torch.from_numpy(np.packbits(m.flatten().cpu().numpy())) for n, m in masks.items()}
+    shards.write(Path(path), KIND, state | packed, facts, max_shard_bytes)
+
+
+def load_masks(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Origin, Any]:
+    """The masks of single weights that were saved, True = kept, their origin, and what is said about them.
+
+    Raises `CheckpointError`, also for a file without masks.
+    """
+    tensors, facts = shards.read(Path(path), KIND)
+    if "sparse" not in facts:
+        raise CheckpointError(f"{path} holds no masks of single weights; read it with secateur.load")
+    masks = {}
+    for name, shape in facts["sparse"]["shapes"].items():
+        bits = np.unpackbits(tensors[f"{MASK}{name}"].numpy(), count=prod(shape))
+        masks[name] = torch.from_numpy(bits).bool().reshape(shape)
+    plans = tuple(Plan.model_validate(plan) for plan in facts["plans"])
+    return masks, Origin(facts["class"], facts["example"], facts["shapes"], plans), facts["sparse"]["about"]
 
 
 def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
@@ -91,6 +118,7 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
         raise CheckpointError(
             f"{path} has format {facts.get('format')!r}; this version reads {FORMAT}; update secateur"
         )
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(MASK)}
     _same_shapes(path, facts["shapes"], _shapes(into))
     model = copy.deepcopy(into)
     for stored in facts["plans"]:
@@ -99,7 +127,7 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
         except PlanError as error:
             raise CheckpointError(f"{path} holds a plan that cannot be read: {error}") from error
         example = _on(from_json(facts["example"]), model)
-        apply(model, edits(trace(model, example), plan))
+        apply(model, edits(trace(model, example, kinds=KINDS), plan))
     _same_shapes(
         path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()}
     )

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ..errors import SurgeryError
 from ..graph.labels import Axis
 from ..graph.provenance import Attribute, assign, evaluate
-from ..graph.record import restated
+from ..graph.record import Residual, restated
 from ..groups.graph import Graph
 from ..groups.plan import Plan
+from .drop import check, drop
 from .pretrained import guard
 
 
@@ -26,6 +27,7 @@ class Edits:
 
     indices: dict[str, dict[int, NDArray[np.int64]]]  # tensor name -> axis -> positions kept
     attributes: dict[Attribute, int]
+    dropped: tuple[Residual, ...] = ()
 
 
 def edits(graph: Graph, plan: Plan) -> Edits:
@@ -41,7 +43,9 @@ def edits(graph: Graph, plan: Plan) -> Edits:
             keep = alive[axis]
             if not keep.all():
                 indices.setdefault(name, {})[d] = np.flatnonzero(keep)
-    return Edits(indices, _attributes(graph, alive))
+    dropped = tuple(r for r in graph.trace.residuals if not alive[r.axis].all())
+    check(graph.model, dropped)
+    return Edits(indices, _attributes(graph, alive), dropped)
 
 
 def _attributes(graph: Graph, alive: NDArray[np.bool_]) -> dict[Attribute, int]:
@@ -92,10 +96,14 @@ def replace_by(model: nn.Module, small: nn.Module, edits: Edits) -> None:
     """Make `model` what its cut copy `small` is, in place; tensors that were not cut stay the objects they are."""
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     cut = {id(held[name]) for name in edits.indices}
-    for module, other in zip(model.modules(), small.modules(), strict=True):
+    others_by_name = dict(small.named_modules())
+    for name, module in model.named_modules():
+        if name not in others_by_name:  # in a block that goes
+            continue
+        other = others_by_name[name]
         for slots, others in ((module._parameters, other._parameters), (module._buffers, other._buffers)):
             for key, tensor in cast("dict[str, Tensor | None]", slots).items():
-                mine = cast("dict[str, Tensor | None]", others)[key]
+                mine = cast("dict[str, Tensor | None]", others).get(key)
                 if tensor is None or mine is None:
                     continue
                 if id(tensor) in cut:
@@ -108,10 +116,11 @@ def replace_by(model: nn.Module, small: nn.Module, edits: Edits) -> None:
 
 def _restate(model: nn.Module, edits: Edits) -> None:
     assign(model, edits.attributes)
+    drop(model, edits.dropped)
     for module in model.modules():
         restate(module)
     forget(model)
-    if edits.indices:
+    if edits.indices or edits.dropped:
         guard(model)
 
 

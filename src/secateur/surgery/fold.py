@@ -140,7 +140,8 @@ def fold_means(graph: Graph, plan: Plan, batches: Iterable[Example], model: nn.M
             member = next((m for m in group.members if m.tensor == contraction.weight and m.reads), None)
             if member is None:
                 continue
-            gone = np.delete(np.arange(group.size), kept[name])
+            merged = plan.merges[name].units if name in plan.merges else ()  # others do for these
+            gone = np.setdiff1d(np.delete(np.arange(group.size), kept[name]), merged)
             constants = means[i][torch.from_numpy(member.index[gone])].tolist()
             units = tuple(map(int, gone))
             folds.append(

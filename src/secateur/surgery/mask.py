@@ -84,7 +84,8 @@ def masked_forward(model: nn.Module, trace: Trace, example: Example, alive: Tens
     def reduce(reduction: Reduction, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _over_kept(alive, reduction, op, args, kwargs) if reduction.inputs else op(*args, **kwargs)
 
-    with undisturbed(model), AtContractions(trace, before, after, reduce, zero) as ops:
+    gone = [join for r in trace.residuals if not alive[torch.from_numpy(r.axis)].all() for join in r.joins]
+    with undisturbed(model), AtContractions(trace, before, after, reduce, zero, gone) as ops:
         output = call(model, example)
     if ops.met != len(trace.contractions):
         missed = trace.contractions[ops.met]

@@ -24,11 +24,11 @@ def _save(module: Any, *args: Any, **kwargs: Any) -> Any:
         fresh = type(module)(module.config)
     theirs = {name: tuple(t.shape) for name, t in fresh.state_dict().items()}
     ours = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    for name in ours:
-        if theirs.get(name) != ours[name]:
+    for name in theirs | ours:
+        if theirs.get(name) != ours.get(name):
             raise CheckpointError(
                 f"save_pretrained would store a config that builds {name} as {theirs.get(name)}, and the pruned model "
-                f"has {ours[name]}; use secateur.save(pruned, path), and secateur.load(path, into=fresh) with a model "
+                f"has {ours.get(name)}; use secateur.save(pruned, path), and secateur.load(path, into=fresh) with a model "
                 "made from the original config"
             )
     return type(module).save_pretrained(module, *args, **kwargs)

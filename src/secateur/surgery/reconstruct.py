@@ -8,37 +8,39 @@ the dense model. Points are sampled: so many positions an image. No labels, no g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import NeedsData
-from ..evidence.sampling import patches
+from ..evidence.least_squares import solve
+from ..evidence.sampling import sampled_patches, sampled_rows
 from ..graph.example import Example, call
-from ..graph.record import Contraction, Writer
+from ..graph.record import Contraction, Geometry, Writer
 from ..graph.replay import AtContractions
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
 
 
+@dataclass(frozen=True)
 class _Sampler:
-    """The same positions of the same images, whoever asks: (rows, channels) of a feature map, or of its patches."""
+    """The same positions of the same images, whoever asks: rows of what a layer reads or gives."""
 
-    def __init__(self, points: int, seed: int) -> None:
-        self.points, self.seed = points, seed
+    points: int
+    seed: int
 
-    def rows(self, y: Tensor, batch: int) -> Tensor:
-        """(B, C, H, W) -> (B * points, C); (B, C) as it is."""
+    def rows(self, y: Tensor, batch: int, kernel: Sequence[int] = (), geometry: Geometry | None = None) -> Tensor:
+        """(B, C, *space) -> (B * points, C), of patches where a geometry is given (B * points, C * kernel)."""
         if y.dim() == 2:
-            return y
-        flat = y.flatten(2)  # (B, C, positions)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch)
-        at = torch.randint(flat.shape[2], (flat.shape[0], 1, self.points), generator=generator).to(y.device)
-        taken = flat.gather(2, at.expand(-1, flat.shape[1], -1))
-        return taken.transpose(1, 2).reshape(-1, flat.shape[1])
+            return y.double()
+        seed = self.seed * 1_000_003 + batch
+        if geometry is None:
+            return sampled_rows(y, y.dim() - 2, self.points, seed, whole=False).double()
+        return sampled_patches(y, kernel, geometry, self.points, seed, whole=False).double()
 
 
 @torch.no_grad()
@@ -51,12 +53,13 @@ def reconstruct(
     points: int = 10,
     ridge: float = 1e-3,
     seed: int = 0,
+    only: Collection[str] | None = None,
 ) -> nn.Module:
     """Refit, in place, the layers of `cut` that read cut groups of `graph`; returns `cut`.
 
     `points`: positions sampled an image; `ridge`: relative to the mean diagonal of the inputs' Gram matrix, it pulls
-    towards the weights as they are. Layers that are grouped, transposed or used more than once are left as they are.
-    Raises `NeedsData` when there are no batches.
+    towards the weights as they are; `only`: no other weights than these. Layers that are grouped, transposed or used
+    more than once are left as they are. Raises `NeedsData` when there are no batches.
     """
     held = list(batches)
     if not held:
@@ -64,15 +67,16 @@ def reconstruct(
     sampler = _Sampler(points, seed)
     small = trace(cut, graph.example)
     alive = torch.from_numpy(graph.alive(plan.kept))
-    targets = _record(graph, graph.model, held, sampler)
-    for number, writer in _readers(graph, small, alive):
+    layers = [(n, w) for n, w in _readers(graph, small, alive) if only is None or w.weight in only]
+    targets = _record(graph, graph.model, held, sampler, {n for n, _ in layers})
+    for number, writer in layers:
         layer = next(c for c in small.trace.contractions if c.weight == writer.weight)
         weight = cut.get_parameter(str(writer.weight))
         target = targets[number][:, alive[torch.from_numpy(writer.axis)]]
         rows = _inputs(small, cut, held, sampler, layer, weight.shape[2:])
         bias = None if writer.bias is None else cut.get_parameter(writer.bias)
         flat = weight.detach().double().movedim(writer.weight_axis, 0)
-        fitted, intercept = _solve(rows, target, flat.flatten(1), ridge)
+        fitted, intercept = _fit(rows, target, flat.flatten(1), ridge)
         weight.copy_(fitted.reshape(flat.shape).movedim(0, writer.weight_axis).to(weight.dtype))
         if bias is not None:
             bias.copy_(intercept.to(bias.dtype))
@@ -93,18 +97,21 @@ def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, W
             yield number, writers[c.weight]
 
 
-def _record(graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler) -> list[Tensor]:
-    """What each contraction gives at the sampled points: one (rows, outputs) float64 per contraction."""
-    kept: list[list[Tensor]] = [[] for _ in graph.trace.contractions]
+def _record(
+    graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler, wanted: Collection[int]
+) -> dict[int, Tensor]:
+    """What these contractions give at the sampled points, by number: (rows, outputs) float64."""
+    kept: dict[int, list[Tensor]] = {number: [] for number in wanted}
     for number, batch in enumerate(batches):
 
         def after(contraction: Contraction, y: Tensor, number: int = number) -> Tensor:
-            kept[contraction.number].append(sampler.rows(y, number).double())
+            if contraction.number in kept:
+                kept[contraction.number].append(sampler.rows(y, number))
             return y
 
         with undisturbed(model), AtContractions(graph.trace, lambda _, x: x, after):
             call(model, batch)
-    return [torch.cat(k) for k in kept]
+    return {number: torch.cat(rows) for number, rows in kept.items()}
 
 
 def _inputs(
@@ -121,8 +128,7 @@ def _inputs(
 
         def before(contraction: Contraction, x: Tensor, number: int = number) -> Tensor:
             if contraction.number == layer.number:
-                seen = x if layer.geometry is None else patches(x, kernel, layer.geometry)
-                rows.append(sampler.rows(seen, number).double())
+                rows.append(sampler.rows(x, number, kernel, layer.geometry))
             return x
 
         with undisturbed(model), AtContractions(graph.trace, before):
@@ -130,12 +136,9 @@ def _inputs(
     return torch.cat(rows)
 
 
-def _solve(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+def _fit(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """(weight (out, in), intercept (out,)) that bring x (rows, in) nearest to y (rows, out)."""
     x_mean, y_mean = x.mean(0), y.mean(0)
     centred = x - x_mean
-    gram = centred.T @ centred
-    load = ridge * gram.diagonal().mean() + torch.finfo(torch.float64).tiny
-    right = centred.T @ (y - y_mean - centred @ old.T)
-    new = old + torch.linalg.solve(gram + load * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), right).T
+    new = old + solve(centred.T @ centred, centred.T @ (y - y_mean - centred @ old.T), ridge).T
     return new, y_mean - new @ x_mean

@@ -20,6 +20,7 @@ from ..groups.plan import Plan
 from .cut import apply, edits
 from .fold import apply_shifts, shifts
 from .mask import along, masked_forward
+from .merge import merged
 from .precise import InFloat64, wider
 
 TOLERANCE = 1e-6
@@ -37,6 +38,11 @@ class Check:
 def unverified(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLERANCE) -> Check:
     """The check that was not made."""
     return Check(float("nan"), tolerance, "nothing: verification was off")
+
+
+def masked_original(plan: Plan) -> str:
+    """What a cut model is held against, in words."""
+    return "the original with removed units" + (" merged into others and" if plan.merges else "") + " masked"
 
 
 def double(tree: Any) -> Any:
@@ -66,6 +72,7 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
     moves between two inputs, so that a large constant in the output cannot hide a difference. Neither model is touched.
     """
     shift = shifts(graph, graph.model, plan)
+    graph = merged(graph, plan)
     original, small = _refined(graph, plan, cut, shift) if shift else (graph.model, cut)
     whole = _Size(graph.trace, torch.from_numpy(graph.alive(plan.kept)), graph.example, original, shift)
     other = _resized(graph, plan, original, shift)
@@ -74,7 +81,7 @@ def verify(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float = TOLER
         error = _relative([whole.masked(0), other.masked(1)], [_run(small, whole.inputs[0]), twice[0]])
     else:
         error = max((size.error(small) for size in (whole, other) if size is not None), key=_badness)
-    reference = "the original with removed units masked" + (", their constants folded" if shift else "")
+    reference = masked_original(plan) + (", their constants folded" if shift else "")
     if not error <= tolerance:
         raise VerificationError(
             f"the cut model differs from {reference}: relative error {error:.3g} > {tolerance:g}; nothing was changed"
@@ -178,6 +185,9 @@ def _carried(graph: Graph, trace: Trace, plan: Plan) -> Tensor | None:
     alive = graph.alive(plan.kept)[:held]  # parameters come first, in the same order
     classes = np.ones(int(trace.classes.max()) + 1, dtype=bool)
     classes[trace.classes[:held][~alive]] = False
+    for mine, theirs in zip(graph.trace.residuals, trace.residuals, strict=True):
+        if not graph.alive(plan.kept)[mine.axis].all():
+            classes[trace.classes[theirs.axis]] = False
     carried = classes[trace.classes]
     return torch.from_numpy(carried) if np.array_equal(carried[:held], alive) else None
 

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from ..criteria.base import CRITERIA, Criterion
 from ..errors import NeedsData
-from ..evidence.base import COLLECTORS
+from ..evidence.base import COLLECTORS, from_data
 from ..evidence.collect import collect
 from ..groups.graph import Graph, trace
+from ..groups.group import WIDTHS
 from ..groups.scores import Scores
 from ..prune import score
 from .contract import frozen_dataclass, law, on_some, raises, untouched
-from .networks import Given, Network
+from .networks import Given, Network, deep
 
 
 def check_criterion(criterion: str | Criterion, *, network: Given | None = None) -> None:
@@ -29,19 +30,22 @@ def check_criterion(criterion: str | Criterion, *, network: Given | None = None)
     known = {"weights", *COLLECTORS.all()}
     law(chosen.needs <= known, "contract", chosen, f"needs {set(chosen.needs)}; known: {sorted(known)}")
 
+    whole_blocks = chosen.units == "depth"
+    kinds = ("depth",) if whole_blocks else WIDTHS
+
     def on(net: Network) -> None:
-        graph = trace(net.model, net.example)
+        graph = trace(net.model, net.example, kinds=kinds)
         with untouched(chosen, net.model):
             scores, again = (score(graph, chosen, batches=net.batches) for _ in range(2))
             _well_formed(chosen, graph, net)
         same = all(torch.equal(scores[name], again[name]) for name in scores)
         law(same, "law 10", chosen, f"gives other scores for the same seed on {net.name}")
-        if chosen.needs:
+        if chosen.needs and not whole_blocks:  # a block has no order
             _permutes(chosen, graph, net, scores)
-        if chosen.needs - {"weights"}:
+        if from_data(chosen.needs):
             raises(NeedsData, lambda: score(graph, chosen), chosen, "scored without data")
 
-    on_some(chosen, network, on)
+    on_some(chosen, network or (deep() if whole_blocks else None), on)
 
 
 def _well_formed(criterion: Criterion, graph: Graph, net: Network) -> None:

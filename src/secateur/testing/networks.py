@@ -38,6 +38,27 @@ class Residual(nn.Module):
         return logits
 
 
+class Block(nn.Module):
+    """A branch that is added to what comes in."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(_conv(size, size), nn.ReLU(), _conv(size, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, size, H, W), and the same out."""
+        y: Tensor = x + self.branch(x)
+        return y
+
+
+def deep() -> Given:
+    """A model of residual blocks, and its example."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tail = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+        return nn.Sequential(_conv(1, 6), Block(6), Block(6), Block(6), *tail), torch.zeros(2, 1, 8, 8)
+
+
 def _conv(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
 
