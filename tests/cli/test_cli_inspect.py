@@ -45,7 +45,7 @@ def test_groups_costs_and_what_is_frozen(secateur):
     assert block["saved_per_unit"]["params"] == 2 * 9 * 16 + 2
     assert [(f["name"], f["units"]) for f in found["frozen"]] == [("linear", 10)]
     assert found["units"] == sum(group["units"] for group in found["groups"])
-    assert set(found["cost"]) == {"macs", "params", "bytes"}
+    assert set(found["cost"]) == {"macs", "params", "bytes", "activations"}
     assert found["kinds"] == {"channel": {"groups": 6, "units": found["units"]}}
     assert {"tensor": "layer1.0.bn1.bias", "axis": 0, "role": "scaled", "indices_per_unit": 1} in block["members"]
     assert [(r["groups"], r["units"]) for r in found["frozen_by_reason"]] == [(1, 10)]

@@ -14,9 +14,14 @@ def test_short(n, text):
 
 
 def test_printing():
-    cost = Cost(macs=40_551_040, params=269_722, bytes=1_085_000)
+    cost = Cost(macs=40_551_040, params=269_722, bytes=1_085_000, activations=196_608)
     assert str(cost) == "40.55 M MACs, 269.7 k params, 1.085 MB"
-    assert cost.as_dict() == {"macs": 40_551_040, "params": 269_722, "bytes": 1_085_000}
+    assert cost.as_dict() == {
+        "macs": 40_551_040,
+        "params": 269_722,
+        "bytes": 1_085_000,
+        "activations": 196_608,
+    }
 
 
 def test_widths_not_named_are_whole():
@@ -33,6 +38,8 @@ def test_cost_falls_with_every_width():
         for field in ("macs", "params", "bytes"):
             values = [getattr(c, field) for c in series]
             assert values == sorted(set(values), reverse=True), (group.name, field)
+        most = [c.activations for c in series]  # of one op, which need not see this group
+        assert most == sorted(most, reverse=True)
 
 
 def test_cost_is_a_polynomial_of_degree_one_in_a_width_that_does_not_meet_itself():

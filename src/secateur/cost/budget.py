@@ -9,23 +9,28 @@ from numbers import Real
 from ..errors import BadBudget, NothingToDo
 from .cost import Cost
 
+FIELDS = ("macs", "params", "bytes", "activations")
+
 
 @dataclass(frozen=True)
 class Budget:
     """What may be left, for each field either a fraction KEPT (0 < value <= 1) or an absolute amount (value > 1).
 
     Several fields at once must all hold. `macs` counts multiply-accumulates of one forward on the example, `params`
-    parameters, `bytes` parameters and buffers as stored.
+    parameters, `bytes` parameters and buffers as stored, `activations` the most bytes of activations at once.
     Raises `BadBudget` for 0, negative, NaN or infinite values, and when no field is given.
     """
 
     macs: float | None = None
     params: float | None = None
     bytes: float | None = None
+    activations: float | None = None
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise BadBudget("the budget names nothing; give one of macs, params, bytes or more: Budget(macs=0.5)")
+            raise BadBudget(
+                "the budget names nothing; give one of macs, params, bytes, activations or more: Budget(macs=0.5)"
+            )
         for name, value in self.fields.items():
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
                 raise BadBudget(
@@ -35,7 +40,7 @@ class Budget:
     @property
     def fields(self) -> dict[str, float]:
         """The fields that were given."""
-        return {n: v for n in ("macs", "params", "bytes") if (v := getattr(self, n)) is not None}
+        return {n: v for n in FIELDS if (v := getattr(self, n)) is not None}
 
     def limits(self, dense: Cost) -> dict[str, float]:
         """Absolute limits for a model whose dense cost is given.
@@ -54,8 +59,10 @@ class Budget:
         fields: dict[str, float] = {}
         for part in text.split(","):
             name, equals, value = (s.strip() for s in part.partition("="))
-            if name not in ("macs", "params", "bytes") or not equals:
-                raise BadBudget(f"{text!r} is no budget; write macs=0.5, params=1e6 or bytes=2e6, joined by commas")
+            if name not in FIELDS or not equals:
+                raise BadBudget(
+                    f"{text!r} is no budget; write macs=0.5, params=1e6, bytes=2e6 or activations=4e6, joined by commas"
+                )
             try:
                 fields[name] = float(value)
             except ValueError:

@@ -19,6 +19,7 @@ class Cost:
     macs: int  # multiply-accumulates of convolutions and matrix products
     params: int
     bytes: int  # parameters and buffers as stored
+    activations: int = 0  # bytes of activations, at the op of the forward where they are most
 
     def __str__(self) -> str:
         return f"{short(self.macs)} MACs, {short(self.params)} params, {short(self.bytes)}B"
@@ -55,6 +56,10 @@ class CostModel:
         self._macs = self._compile(terms)
         self._params = self._compile([(1, axes) for axes, _, is_parameter in tensors if is_parameter])
         self._bytes = self._compile([(size, axes) for axes, size, _ in tensors])
+        held = graph.trace.storages
+        self._memory = self._compile([(s.item, s.axes) for s in held])
+        self._born = np.array([s.born for s in held], dtype=np.int64)
+        self._last = np.array([s.last for s in held], dtype=np.int64)
         self._matrix = np.stack(self._rows)
 
     def _tensors(self, graph: Graph) -> list[tuple[tuple[Axis, ...], int, bool]]:
@@ -107,8 +112,19 @@ class CostModel:
     def at(self, widths: Mapping[str, int]) -> Cost:
         """The cost when groups have these widths; groups not named are whole."""
         lengths = self._matrix @ self._vector(widths)
-        values = (round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes))
-        return Cost(*values)
+        macs, params, held = (round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes))
+        return Cost(macs, params, held, self._peak(lengths))
+
+    def _peak(self, lengths: NDArray[np.float64]) -> int:
+        """Bytes of what is alive at the op where that is most; an op's inputs and outputs are alive with it."""
+        lines, items = self._memory
+        if not items.size:
+            return 0
+        sizes = items * lengths[lines].prod(1)
+        change = np.zeros(int(self._last.max()) + 2)
+        np.add.at(change, self._born, sizes)
+        np.subtract.at(change, self._last + 1, sizes)
+        return round(float(change.cumsum().max()))
 
     def macs_by_kind(self, widths: Mapping[str, int]) -> dict[str, int]:
         """Multiply-accumulates of convolutions ("conv"), layers ("linear") and other products ("matmul")."""

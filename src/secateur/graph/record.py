@@ -100,6 +100,16 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """Memory that an op makes for what it gives, and that is of use up to the last op that reads it."""
+
+    axes: tuple[Axis, ...]
+    item: int  # bytes of an element
+    born: int  # number of the op
+    last: int
+
+
+@dataclass(frozen=True)
 class Need:
     """A Python int that must equal the number of kept indices of `axis`."""
 
@@ -187,6 +197,7 @@ class Trace:
     blocks: tuple[Block, ...] = ()
     residuals: tuple[Residual, ...] = ()
     terms: tuple[Term, ...] = ()
+    storages: tuple[Storage, ...] = ()  # of activations, inputs among them
     needs: tuple[Need, ...] = ()
     writers: tuple[Writer, ...] = ()
     attributes: dict[Attribute, int] = field(default_factory=dict)

@@ -117,6 +117,7 @@ class _Ops(TorchDispatchMode):
             call = Call(func, args, kwargs, tensors((args, kwargs)), outputs)
             self.tracer.saw(call.name, call.inputs, outputs)
             lookup(func)(self.tracer, call)
+            self.tracer.lives.ran(call.inputs, outputs, self.tracer.axes)
         return result
 
 

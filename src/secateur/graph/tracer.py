@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .example import Place, map_places
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
+from .lives import Lives
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
 from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .residual import Carriers
@@ -24,6 +25,7 @@ class Tracer(Watch):
     def __init__(self) -> None:
         self.labels = Labels()
         self.carriers = Carriers()
+        self.lives = Lives()
         self.path = ""  # module being called
         self.broke_at = ""  # the innermost module whose forward raised
         self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
@@ -60,6 +62,7 @@ class Tracer(Watch):
         self.names[id(tensor)] = name
         self._static.add(id(tensor))
         self.set(tensor, self.tensors[name])
+        self.lives.ignore(tensor)
         if original is not None:
             self._axes[id(original)] = self.tensors[name]
             self._static.add(id(original))
@@ -268,6 +271,7 @@ class Tracer(Watch):
             blocks=tuple(self.blocks),
             residuals=residuals,
             terms=tuple(self.terms),
+            storages=self.lives.storages(outputs),
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),
             attributes=attributes,
