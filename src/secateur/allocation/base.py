@@ -21,6 +21,7 @@ class Allocator:
     """Scores + cost + budget -> plan."""
 
     name: ClassVar[str] = ""
+    nests: ClassVar[bool] = True  # what a looser budget removes, a tighter one removes too
 
     def allocate(self, graph: Graph, scores: Scores, cost: CostModel, budget: Budget | None) -> Plan:
         """A plan that meets the budget. Raises `BudgetUnreachable` (says the least) and `NothingToDo`."""

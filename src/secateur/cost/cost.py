@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -112,7 +112,9 @@ class CostModel:
     def at(self, widths: Mapping[str, int]) -> Cost:
         """The cost when groups have these widths; groups not named are whole."""
         lengths = self._matrix @ self._vector(widths)
-        macs, params, held = (round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes))
+        macs, params, held = (
+            round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes)
+        )
         return Cost(macs, params, held, self._peak(lengths))
 
     def _peak(self, lengths: NDArray[np.float64]) -> int:
@@ -125,6 +127,16 @@ class CostModel:
         np.add.at(change, self._born, sizes)
         np.subtract.at(change, self._last + 1, sizes)
         return round(float(change.cumsum().max()))
+
+    def along(self, group: str, options: Sequence[int], widths: Mapping[str, int], field: str) -> NDArray[np.float64]:
+        """(options,) one field of the cost when a group has each of these widths, and the others `widths`."""
+        vectors = np.repeat(self._vector(widths)[:, None], len(options), axis=1)
+        vectors[self._groups.index(group)] = options
+        lengths = self._matrix @ vectors
+        if field == "activations":
+            return np.array([self._peak(column) for column in lengths.T], dtype=np.float64)
+        lines, coefficients = {"macs": self._macs, "params": self._params, "bytes": self._bytes}[field]
+        return np.round(coefficients @ lengths[lines].prod(1))
 
     def macs_by_kind(self, widths: Mapping[str, int]) -> dict[str, int]:
         """Multiply-accumulates of convolutions ("conv"), layers ("linear") and other products ("matmul")."""
