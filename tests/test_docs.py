@@ -56,7 +56,7 @@ def test_commands_on_the_pages_name_make_targets_that_exist():
 
 
 def test_every_criterion_and_method_has_a_first_line_and_a_source():
-    for kind in (secateur.criteria(), secateur.methods(), secateur.allocators()):
+    for kind in (secateur.criteria(), secateur.weight_criteria(), secateur.methods(), secateur.allocators()):
         for name, cls in kind.items():
             assert (cls.__doc__ or "").strip(), name
             assert (sys.modules[cls.__module__].__doc__ or "").strip(), name

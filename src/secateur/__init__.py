@@ -11,6 +11,11 @@ from .groups.group import Group
 from .groups.plan import Drop, Fold, Keep, Merge, Plan
 from .methods.base import METHODS, Method
 from .prune import Pruned, allocate, choose, collect, cut, prune, prune_, score, trace
+from .sparsity.base import WEIGHT_CRITERIA, WeightCriterion
+from .sparsity.iterative import iterative
+from .sparsity.pattern import Pattern
+from .sparsity.sparse import Sparse
+from .sparsity.sparsify import sparsify
 from .surgery.carry import carry
 from .surgery.checkpoint import load, save
 
@@ -20,6 +25,11 @@ __version__ = "0.1.0"
 def criteria() -> dict[str, type[Criterion]]:
     """All criteria by name."""
     return CRITERIA.all()
+
+
+def weight_criteria() -> dict[str, type[WeightCriterion]]:
+    """All criteria for single weights by name."""
+    return WEIGHT_CRITERIA.all()
 
 
 def allocators() -> dict[str, type[Allocator]]:
@@ -45,9 +55,12 @@ __all__ = [
     "Keep",
     "Merge",
     "Method",
+    "Pattern",
     "Plan",
     "Pruned",
     "SecateurError",
+    "Sparse",
+    "WeightCriterion",
     "__version__",
     "allocate",
     "allocators",
@@ -56,11 +69,14 @@ __all__ = [
     "collect",
     "criteria",
     "cut",
+    "iterative",
     "load",
     "methods",
     "prune",
     "prune_",
     "save",
     "score",
+    "sparsify",
     "trace",
+    "weight_criteria",
 ]

@@ -8,9 +8,10 @@ import pytest
 
 import secateur as package
 from secateur import cli, errors
-from secateur.cli import compare, exit_code, inspect, main, methods, prune, report
+from secateur.cli import compare, exit_code, inspect, main, methods, oracle, prune, report, sensitivity
 
 COMMANDS = {"inspect": inspect, "prune": prune, "compare": compare, "report": report, "methods": methods}
+COMMANDS |= {"oracle": oracle, "sensitivity": sensitivity}
 
 
 def tree(kind):

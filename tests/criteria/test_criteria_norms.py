@@ -127,6 +127,23 @@ def test_scores_on_different_scales_are_divided_by_their_mean():
     assert any(abs(s.mean().item() - 1) > 1e-3 for s in gammas.values())  # these stand on one scale as they are
 
 
+def test_norms_see_a_scale_that_the_function_does_not():
+    """Li et al.: a filter times c, and what reads it through a ReLU over c, is the same function with another score."""
+    g = graph("nonorm")
+    model, c = copy.deepcopy(g.model).double(), 7.0
+    model.one.weight.data[2] *= c
+    model.one.bias.data[2] *= c
+    model.two.weight.data[:, 2] /= c
+    x = g.example.double()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), copy.deepcopy(g.model).double()(x), rtol=1e-12, atol=1e-12)
+    other = secateur.trace(model, x)
+    for criterion in (L1(), L2()):
+        before, after = raw(criterion, "nonorm", "one"), criterion.score(other["one"], Evidence(model))
+        factors = torch.ones(8, dtype=torch.float64).index_fill_(0, torch.tensor(2), c)
+        torch.testing.assert_close(after, before * factors, rtol=1e-6, atol=0)
+
+
 def test_zero_filter_without_a_bias_goes_without_a_trace():
     """Li et al.: its removal leaves the output as it is, bit for bit."""
     g = graph("nonorm")

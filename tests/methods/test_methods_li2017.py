@@ -25,6 +25,10 @@ WIDTHS = {
     "resnet110-a": ([8] * 17 + [16], [32] * 18, [64] * 18),
     "resnet110-b": ([8] * 17 + [16], [32] + [19] * 17, [64] + [44] * 17),
 }
+IMAGENET = {  # widths, and the published drop of MACs in per cent, which leaves out projections and the classifier
+    "resnet34-a": ([64, 44, 44], [128, 89, 89, 128], [256, 179, 179, 179, 179, 256], [512] * 3, 15.5),
+    "resnet34-b": ([64, 32, 32], [128, 51, 51, 128], [256, 153, 153, 153, 153, 256], [512] * 3, 24.2),
+}
 VGG_WIDTHS = [32, 64, 128, 128, 256, 256, 256, 256, 256, 256, 256, 256, 256]
 
 
@@ -41,7 +45,8 @@ def pruned(graphs):
 
 
 def test_every_configuration_is_held(pruned):
-    assert set(CONFIGS) == set(GOLDEN) == set(pruned)
+    assert set(CONFIGS) == set(GOLDEN) | set(IMAGENET)
+    assert set(GOLDEN) == set(pruned)
 
 
 @pytest.mark.parametrize("config", GOLDEN)
@@ -101,3 +106,39 @@ def test_another_network_is_refused_by_name(graphs):
 def test_a_budget_changes_nothing(graphs, pruned):
     for budget in (None, secateur.Budget(macs=0.01)):
         assert Predefined(config="resnet56-a").plan(graphs["resnet56"], budget) == pruned["resnet56-a"].plan
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    import torchvision
+
+    with torch.device("meta"):  # its own initialisation takes longer than what is tested
+        model = torchvision.models.resnet34(weights=None)
+    return secateur.trace(fill(model.to_empty(device="cpu")), torch.zeros(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("config", IMAGENET)
+def test_resnet_34(config, imagenet):
+    """MACs to the unit, from the widths alone: 3x3 convolutions at 56, 28, 14 and 7, and what stays whole."""
+    *stages, drop = IMAGENET[config]
+    plan = Predefined(config=config).plan(imagenet)
+    widths = plan.widths(imagenet)
+    assert [[widths[f"layer{s}.{b}.conv1"] for b in range(len(w))] for s, w in enumerate(stages, 1)] == stages
+    assert all(name.endswith("conv1") for name in plan.kept)
+
+    def counted_by_hand(stages):
+        total, before = 3 * 64 * 49 * 112**2, 64
+        for width, side, first in zip((64, 128, 256, 512), (56, 28, 14, 7), stages, strict=True):
+            for w in first:
+                total, before = total + 9 * side**2 * (before * w + w * width), width
+        return total
+
+    whole = [[n] * len(w) for n, w in zip((64, 128, 256, 512), stages, strict=True)]
+    dense, left = counted_by_hand(whole), counted_by_hand(stages)
+    assert round(100 * (1 - left / dense), 1) == drop
+    projections = sum(a * 2 * a * side**2 for a, side in ((64, 28), (128, 14), (256, 7)))
+    cost = CostModel(imagenet)
+    assert cost.macs_by_kind({})["conv"] == dense + projections
+    assert cost.macs_by_kind(widths)["conv"] == left + projections
+    params = 100 * (1 - cost.at(widths).params / cost.dense().params)
+    assert round(params, 1) == {"resnet34-a": 7.6, "resnet34-b": 10.7}[config]

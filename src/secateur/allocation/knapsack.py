@@ -26,9 +26,9 @@ from .base import Allocator, allocator, multiples, rounded, unreachable
 
 Floats = NDArray[np.float64]
 Table = tuple[Floats, Floats]  # what each choice costs, and is worth
-LENGTH = 2048  # of a frontier; a longer one is thinned
+LENGTH = 1024  # of a frontier; a longer one is thinned
 CHOICES = 48  # widths that a group offers
-ROUNDS = 12
+ROUNDS = 8
 
 
 def most_worth(tables: Sequence[Table], capacity: float, length: int = LENGTH) -> list[int] | None:
@@ -167,15 +167,14 @@ class _Problem:
         return {n: self.options[n][i] for n, i in zip(self.names, chosen, strict=True)}
 
     def _filled(self, widths: dict[str, int]) -> dict[str, int]:
-        """One step wider where that is worth the most for its cost, as long as something fits."""
-        widths = dict(widths)
-        while True:
-            found: list[tuple[float, str, int]] = []
-            for name in self.names:
-                at = self.options[name].index(widths[name]) + 1
-                if at < len(self.options[name]) and self.fits(widths | {name: self.options[name][at]}):
-                    found.append((float(self.worth[name][at] - self.worth[name][at - 1]), name, self.options[name][at]))
-            if not found or max(found)[0] <= 0:
-                return widths
-            _, name, width = max(found)
-            widths[name] = width
+        """A step wider where that fits and is worth something, the most worth first, as long as there is one."""
+        widths, grown = dict(widths), True
+        while grown:
+            at = {n: self.options[n].index(w) for n, w in widths.items()}
+            gain = {n: self.worth[n][i + 1] - self.worth[n][i] for n, i in at.items() if i + 1 < len(self.options[n])}
+            grown = False
+            for name in sorted(gain, key=lambda n: -gain[n]):
+                wider = widths | {name: self.options[name][at[name] + 1]}
+                if gain[name] > 0 and self.fits(wider):
+                    widths, grown = wider, True
+        return widths

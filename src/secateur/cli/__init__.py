@@ -22,7 +22,7 @@ from ..errors import (
     TrainingError,
     VerificationError,
 )
-from . import compare, inspect, methods, prune, report
+from . import compare, inspect, methods, oracle, prune, report, sensitivity
 from .output import complain
 
 REFUSED = (
@@ -69,6 +69,8 @@ _add("inspect", inspect.inspect, inspect.EPILOG)
 _add("prune", prune.prune, prune.EPILOG)
 _add("compare", compare.compare, compare.EPILOG)
 _add("report", report.report, report.EPILOG)
+_add("oracle", oracle.oracle, oracle.EPILOG)
+_add("sensitivity", sensitivity.sensitivity, sensitivity.EPILOG)
 _add("methods", methods.methods, methods.EPILOG)
 
 

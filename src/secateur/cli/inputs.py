@@ -19,7 +19,7 @@ from ..experiments.config import MethodSpec
 from ..experiments.models import example_for, resolve
 from ..graph.example import Example, tensors
 from ..groups.graph import Graph, trace
-from ..groups.group import KINDS
+from ..groups.group import WIDTHS
 from ..registry import Registry
 from ..surgery.checkpoint import KIND as PRUNED
 from ..surgery.checkpoint import load
@@ -90,7 +90,7 @@ def graph_of(net: nn.Module, example: Example, frozen: Sequence[str] | None, kin
 
     Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape.
     """
-    wanted = KINDS if kinds is None else [kind.strip() for kind in kinds.split(",")]
+    wanted = WIDTHS if kinds is None else [kind.strip() for kind in kinds.split(",")]
     try:
         return trace(net, example, frozen=frozen or (), kinds=wanted)
     except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes that do not fit

@@ -14,6 +14,7 @@ from ..allocation.base import ALLOCATORS, Allocator
 from ..cost.budget import Budget
 from ..criteria.base import CRITERIA, Criterion
 from ..errors import NeedsData
+from ..evidence.base import from_data
 from ..experiments.data import Data, load
 from ..graph.example import Example
 from ..groups.graph import Graph
@@ -112,7 +113,7 @@ def label(method: Method) -> str:
 
 def need(method: Method, recipe: Recipe, repair: Repair) -> str | None:
     """Why data is needed, or None where it is not."""
-    evidence = ", ".join(sorted(method.criterion.needs - {"weights"}))
+    evidence = ", ".join(from_data(method.criterion.needs))
     if evidence:
         return f"{label(method)} scores from {evidence} over training images"
     if method.folds_means:

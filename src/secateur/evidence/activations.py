@@ -12,7 +12,7 @@ from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
 from .readers import Read, Reader
 
-CHUNK = 2**18  # values that are looked at at a time, so that they stay in the processor's cache
+CHUNK = 2**19  # values that are looked at at a time, so that they stay in the processor's cache
 SUMS = ("zeros", "sum", "absolute", "square", "energy")
 
 
@@ -114,13 +114,15 @@ def _chunks(x: Tensor) -> Iterator[Tensor]:
 def _sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(5, positions), (positions,), (positions,) of (examples, rest, positions)."""
     low, high = x.amin((0, 1)), x.amax((0, 1))
-    scratch = x.abs() if low.min() < 0 else x.clone()
+    signed = bool(low.min() < 0)
+    scratch = x.abs() if signed else x.clone()
     mean = scratch.mean(1)
+    absolute = mean.double().sum(0) * x.shape[1]
     nonzero = scratch.sign_().sum((0, 1))
     square = torch.mul(x, x, out=scratch).sum((0, 1))
     energy = mean.double().square().sum(0)
     zeros = x.shape[0] * x.shape[1] - nonzero.double()
-    sums = [zeros, x.sum((0, 1)), mean.sum(0) * x.shape[1], square, energy]
+    sums = [zeros, x.sum((0, 1)) if signed else absolute, absolute, square, energy]
     return torch.stack([s.to("cpu", torch.float64) for s in sums]), low.cpu().double(), high.cpu().double()
 
 

@@ -76,7 +76,7 @@ def rescale(gram: Tensor, kept: Tensor, *, ridge: float = 0.0) -> Tensor:
 
 def left_over(gram: Tensor, kept: Tensor, factors: Tensor) -> float:
     """|sum of all contributions - factors * those kept|^2."""
-    missing = torch.ones(len(gram), dtype=gram.dtype).index_add(0, kept, factors, alpha=-1.0)
+    missing = torch.ones(len(gram), dtype=gram.dtype).index_add(0, kept, factors.to(gram), alpha=-1.0)
     return float(missing @ gram @ missing)
 
 

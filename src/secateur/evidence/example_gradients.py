@@ -16,6 +16,8 @@ from .base import Collector, Fields, Sampling, collector
 from .gradients import gate_parameters, gated
 from .readers import Read
 
+CHUNK = 2**19  # products that are held at a time
+
 
 @collector("example_gradients")
 class ExampleGradients(Collector):
@@ -45,8 +47,11 @@ class ExampleGradients(Collector):
         self._examples = read.examples
 
         def later(gradient: Tensor) -> None:
-            product = read.by_example(read.x * gradient)
-            each = torch.stack([product.sum(1), product.mean(1)]).to("cpu", torch.float64)
+            x, g = read.by_example(read.x), read.by_example(gradient)
+            step = max(1, CHUNK // max(x.shape[1] * x.shape[2], 1))
+            total = torch.cat([(a * b).sum(1) for a, b in zip(x.split(step), g.split(step), strict=True)])
+            total = total.to("cpu", torch.float64)
+            each = torch.stack([total, total / x.shape[1]])
             for name in read.reader.groups:
                 found = read.reader.per_unit(name, each)
                 self._now[name] = found if name not in self._now else self._now[name] + found

@@ -68,7 +68,7 @@ def gate_parameters(source: Source) -> list[tuple[str, int]]:
     writer, norm = source.writer, source.writer.norm
     if norm is not None and norm.weight is not None:
         return [(n, 0) for n in (norm.weight, norm.bias) if n is not None]
-    if writer.weight is None:
+    if writer.weight is None or writer.computed:  # as of a weight norm: scaling what it is computed from may do nothing
         raise BadModel(f"the weight of {writer.path!r} is computed and no batch norm with a scale follows")
     return [(n, a) for n, a in ((writer.weight, writer.weight_axis), (writer.bias, 0)) if n is not None]
 

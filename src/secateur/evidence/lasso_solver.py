@@ -54,30 +54,6 @@ def _sweep(gram: Vector, target: Vector, penalty: float, b: Vector, moved: Vecto
     return change
 
 
-def lasso_count(gram: Vector, target: Vector, count: int, *, tries: int = 60) -> NDArray[np.int64]:
-    """(count,) columns that are in at a penalty found by bisection, in rising order; exactly as many as asked for.
-
-    As in He, Zhang, Sun, ICCV 2017 (1707.06168), sec. 3. The number of columns need not fall as the penalty rises, so
-    the bisection ends after `tries`: then those of least |b| sqrt(A_jj) go, or those that fit what is left best come.
-    """
-    low, high = 0.0, largest_penalty(target)
-    b, best = np.zeros_like(target), np.zeros_like(target)
-    for _ in range(tries if count < len(target) else 0):
-        middle = (low + high) / 2
-        b = lasso(gram, target, middle, start=b, tol=1e-8, sweeps=200)
-        found = np.count_nonzero(b)
-        if abs(found - count) <= abs(np.count_nonzero(best) - count):
-            best = b
-        if found == count:
-            break
-        low, high = (middle, high) if found > count else (low, middle)
-    inside = best != 0
-    size = np.where(inside, np.abs(best) * np.sqrt(gram.diagonal().clip(0)), -1.0)
-    fit = np.where(inside, np.inf, np.abs(target - gram @ best))
-    order = np.lexsort((-fit, -size))  # those that are in, the largest first, then those that would fit best
-    return np.sort(order[:count])
-
-
 def lasso_path(gram: Vector, target: Vector) -> list[tuple[float, Vector]]:
     """(penalty, coefficients) at every bend of the path from `largest_penalty` down to 0; straight lines in between.
 
@@ -86,7 +62,7 @@ def lasso_path(gram: Vector, target: Vector) -> list[tuple[float, Vector]]:
     """
     path = _Path(gram, target)
     bends = [(path.penalty, path.b.copy())]
-    for _ in range(20 * len(target) + 20):
+    for _ in range(path.most):
         if path.penalty == 0:
             break
         path.step()
@@ -103,6 +79,22 @@ def entries(bends: list[tuple[float, Vector]]) -> Vector:
     return found
 
 
+def lasso_count(gram: Vector, target: Vector, count: int) -> NDArray[np.int64]:
+    """(count,) the columns that are in at the largest penalty at which so many are, in rising order.
+
+    He, Zhang, Sun, ICCV 2017 (1707.06168), sec. 3, search for that penalty; the path comes by it, for columns come and
+    go one at a time. Where fewer than `count` say everything, those of most energy among the rest come, too.
+    """
+    path = _Path(gram, target)
+    for _ in range(path.most):
+        if len(path.inside) == count or path.penalty == 0:
+            break
+        path.step()
+    rest = np.setdiff1d(np.arange(len(target)), path.inside)
+    order = rest[np.argsort(-gram.diagonal()[rest], kind="stable")]
+    return np.sort(np.array([*path.inside, *order], dtype=np.int64)[:count])
+
+
 class _Path:
     """The state at one bend: which columns are in, with which sign, and the inverse of their Gram matrix."""
 
@@ -112,6 +104,7 @@ class _Path:
         self.inside: list[int] = []
         self.signs = np.zeros_like(target)
         self.shut = _nothing(gram)  # columns that cannot come in
+        self.most = 20 * len(target) + 20  # steps; a column seldom comes in twice, so no path is nearly as long
         self._inverse = np.zeros_like(gram)  # its first len(inside) rows and columns
 
     @property

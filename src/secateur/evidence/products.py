@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
@@ -41,8 +42,7 @@ class Product:
     @property
     def count(self) -> int:
         """Rows."""
-        seen = self._seen(self.x)
-        return prod((seen.shape[0], *seen.shape[3 : 2 + len(self.axes)]))
+        return prod((len(self.x), *self._seen(self.x[:1]).shape[3 : 2 + len(self.axes)]))
 
     def rows(self) -> Iterator[Tensor]:
         """All rows in float64, some at a time: (groups, rows, d)."""
@@ -54,7 +54,9 @@ class Product:
 
     def squares(self) -> Tensor:
         """(groups, d) float64: sums of squares over all rows, without laying the rows out."""
-        seen = self._seen(self.x.double().square())
+        # Added up over examples first, a few at a time, which may use the same memory again.
+        sums = [x.to(torch.float64, copy=True).square_().sum(0) for x in self.x.split(32)]
+        seen = self._seen(torch.stack(sums).sum(0, keepdim=True))
         return seen.sum((0, *range(3, 2 + len(self.axes)))).flatten(1)
 
     def _seen(self, x: Tensor) -> Tensor:
@@ -117,10 +119,12 @@ class AtProducts(TorchFunctionMode):
         if func in TRANSPARENT:
             with self:
                 return TRANSPARENT[func](*args, **kwargs)
-        with _disable_current_modes():  # others count the products that run
-            product = self._product(getattr(func, "__name__", ""), args, kwargs)
-            if product is not None:
-                self._see(product)
+        name = getattr(func, "__name__", "")
+        if name == "linear" or name in _CONVOLUTIONS or name in _FIRST:
+            with _disable_current_modes():  # others count the products that run
+                product = self._product(name, args, kwargs)
+                if product is not None:
+                    self._see(product)
         return func(*args, **kwargs)
 
     def _product(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Product | None:

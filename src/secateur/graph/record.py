@@ -46,6 +46,7 @@ class Reduction:
     inputs: tuple[tuple[Axis, ...] | None, ...]  # labels of each axis of each positional argument that is a tensor
     outputs: tuple[tuple[Axis, ...], ...]
     groups: Axis | None = None  # of a group norm
+    over: tuple[Axis, ...] = ()  # the axes that it reduces
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,12 @@ class Tracer(Watch):
     ) -> None:
         """An op, given as (name, arguments, outputs), sums, averages or ranks over axes; its outputs have labels."""
         op, args, outputs = call
+        over = tuple(over)
         if not any(is_live(axis) for axis in over):
             self.reductions.append(Reduction(op, self.path, (), ()))
             return
         inputs = tuple(self.axes(a) if isinstance(a, Tensor) else None for a in args)
-        self.reductions.append(Reduction(op, self.path, inputs, tuple(self.axes(t) for t in outputs), groups))
+        self.reductions.append(Reduction(op, self.path, inputs, tuple(self.axes(t) for t in outputs), groups, over))
 
     def whole(self, name: str, reads: Iterable[tuple[tuple[int, ...], int, Axis]] = ()) -> None:
         """A function that hides products inside reads these axes of its arguments."""

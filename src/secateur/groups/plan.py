@@ -239,7 +239,11 @@ class Plan(_Edit):
         for name, held in steps.items():
             whole = Merge.chained(name, held)
             # What was merged into a unit that the later plan removes goes with it.
-            found = [s for s in zip(whole.units, whole.into, whole.factors, strict=True) if s[1] in left[name]]
+            found = [
+                s
+                for s in zip(whole.units, whole.into, whole.factors, strict=True)
+                if s[1] in left.get(name, whole.into)
+            ]
             if found:
                 yield Merge.chained(name, found)
 

@@ -1,8 +1,9 @@
 """The predefined networks of Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (1608.08710), table 1.
 
-Claim: VGG-16-A, ResNet-56-A/B and ResNet-110-A/B keep the accuracy of the whole network. Convolutions are numbered in
-the order they run, 1 = the first; 1x1 projections are not counted. In residual networks only the first convolution of
-a block is pruned (even numbers), and some are skipped. A layer of C filters keeps int(C * (1 - ratio)), by L1 norm.
+Claim: VGG-16-A, ResNet-56-A/B and ResNet-110-A/B keep the accuracy of the whole network, and ResNet-34-A/B come near it
+on ImageNet. Convolutions are numbered in the order they run, 1 = the first; 1x1 projections are not counted. In
+residual networks only the first convolution of a block is pruned (even numbers), and some are skipped. A layer of C
+filters keeps int(C * (1 - ratio)), by L1 norm.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ class Config:
         return next(Fraction(ratio) for last, ratio in self.stages if number <= last)
 
 
+STAGE_ENDS_34 = frozenset({2, 8, 14, 16, 26, 28, 30, 32})  # and the whole last stage
 CONFIGS = {
     "vgg16-a": Config(13, ((1, "0.5"), (7, "0"), (13, "0.5")), step=1),
     "resnet56-a": Config(55, ((18, "0.1"), (36, "0.1"), (55, "0.1")), frozenset({16, 20, 38, 54})),
     "resnet56-b": Config(55, ((18, "0.6"), (36, "0.3"), (55, "0.1")), frozenset({16, 18, 20, 34, 38, 54})),
     "resnet110-a": Config(109, ((36, "0.5"), (72, "0"), (109, "0")), frozenset({36})),
     "resnet110-b": Config(109, ((36, "0.5"), (72, "0.4"), (109, "0.3")), frozenset({36, 38, 74})),
+    "resnet34-a": Config(33, ((7, "0.3"), (15, "0.3"), (27, "0.3"), (33, "0")), STAGE_ENDS_34),
+    "resnet34-b": Config(33, ((7, "0.5"), (15, "0.6"), (27, "0.4"), (33, "0")), STAGE_ENDS_34),
 }
 
 

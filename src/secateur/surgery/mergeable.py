@@ -39,7 +39,7 @@ TOLERANCE = 1e-9
 class Mergeable:
     """Group by group: which units can be merged into which, or why none can."""
 
-    kin: dict[str, NDArray[np.int64]]  # (units,) only units of one number can be merged
+    kin: dict[str, NDArray[np.int64]]  # (units,) the first unit that each can be merged with, perhaps itself
     between: dict[str, tuple[str, ...]]  # tensors that stand between those that write the group and those that read it
     refused: dict[str, str]  # group name -> reason
 
@@ -108,8 +108,8 @@ def _refusal(graph: Graph, group: Group) -> str | None:
         if c.weight not in reading and has(c.labels):
             return f"{c.op} at {c.path!r} sums over them with something that is no weight of its own"
     for r in trace.reductions:
-        if any(has(axis) for axes in r.inputs if axes is not None for axis in axes):
-            return f"{r.op} at {r.path!r} normalises, sums or ranks what holds them"
+        if any(has(axis) for axis in r.over):
+            return f"{r.op} at {r.path!r} normalises, sums or ranks over them"
     for w in trace.wholes:
         if any(has(labels) for _, _, labels in w.reads):
             return f"{w.name} at {w.path!r} reads them out of sight"
@@ -141,8 +141,9 @@ def _difference(graph: Graph, group: Group, unit: int, into: int) -> str:
 
 
 def _finer(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers that agree where both do."""
-    return np.unique(a * (int(b.max()) + 1) + b, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    """Units agree where they do in both; each has the number of the first that it agrees with."""
+    _, first, place = np.unique(a * (int(b.max()) + 1) + b, return_index=True, return_inverse=True)
+    return first[place.reshape(-1)].astype(np.int64)
 
 
 @torch.no_grad()

@@ -13,5 +13,6 @@ network by name, with a SecateurError, is fine; at least one must be worked on.
 from .allocator import check_allocator
 from .criterion import check_criterion, permuted
 from .method import check_method
+from .weight_criterion import check_weight_criterion
 
-__all__ = ["check_allocator", "check_criterion", "check_method", "permuted"]
+__all__ = ["check_allocator", "check_criterion", "check_method", "check_weight_criterion", "permuted"]
