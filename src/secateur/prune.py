@@ -240,7 +240,7 @@ def without_culprits(graph: Graph, error: SecateurError) -> Graph:
     """
 
     def fails(groups: Sequence[Group]) -> bool:
-        kept = {g.name: range(max(1, g.size // 2)) for g in groups}
+        kept = {g.name: range(max(1, g.least, g.size // 2)) for g in groups}
         try:
             cut(graph, Plan.keeping(graph, kept))
         except (SurgeryError, VerificationError):

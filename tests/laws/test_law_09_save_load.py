@@ -16,6 +16,7 @@ from nets import ALL, HAND, OURS, fresh, graph
 from secateur.errors import WrongArchitecture
 from secateur.graph.example import call, tensors
 from secateur.methods.slimming import Slimming
+from secateur.methods.srinivas2015 import NeuronMerging
 
 LOADS = """
 import json, sys
@@ -40,7 +41,7 @@ for case, name in json.loads(sys.argv[2]).items():
 
 
 def cases():
-    """Every network that is small enough, and one each that was cut twice, folded, and reconstructed."""
+    """Every network that is small enough, and one each that was cut twice, folded, merged, and reconstructed."""
     names = [*HAND, *OURS, "mobilenet_v2"]
     made = {name: (name, secateur.cut(graph(name), random_plan(graph(name), seed=8))) for name in names}
     budget, example = secateur.Budget(macs=0.7), ALL["padded"].example
@@ -49,6 +50,8 @@ def cases():
     data = batches(example)
     plan = Slimming().plan(graph("padded"), budget, batches=data, loss=loss)
     made["folded"] = ("padded", secateur.cut(graph("padded"), plan))
+    merging = NeuronMerging().plan(graph("padded"), budget)
+    made["merged"] = ("padded", secateur.cut(graph("padded"), merging))
     repaired = secateur.prune(fresh("plain"), example, budget=budget, batches=data, repair="reconstruct")
     made["reconstructed"] = ("plain", repaired)
     return made

@@ -86,14 +86,15 @@ class Ranked(Allocator):
         told = per_group("keep", self.keep, graph, 0.0) if self.keep else {}
         # As written: 0.29 * 100 is 28.999... in floats.
         exact = {name: Fraction(str(fraction)) for name, fraction in told.items() if fraction}
-        return {g.name: max(1, int(exact[g.name] * g.size)) for g in graph.groups if g.name in exact}
+        return {g.name: max(1, g.least, int(exact[g.name] * g.size)) for g in graph.groups if g.name in exact}
 
     def _floor(self, group: Group) -> int:
         """The least that a group keeps."""
         size = group.size
         if not group.least:
             return 0
-        return min(size, max(1, math.ceil(self.min_keep * size) if self.min_keep < 1 else int(self.min_keep)))
+        least = math.ceil(self.min_keep * size) if self.min_keep < 1 else int(self.min_keep)
+        return min(size, max(group.least, least))
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""

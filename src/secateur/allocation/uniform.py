@@ -19,7 +19,8 @@ from .base import Allocator, allocator, check_power, least_removal, multiples, p
 @allocator("uniform")
 @dataclass(frozen=True)
 class Uniform(Allocator):
-    """Keep floor(keep * size) units of every group, at least one (so that no residual block goes).
+    """Keep floor(keep * size) units of every group, at least one (so that no residual block goes); of experts at least
+    as many as are chosen at a time.
 
     Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional
     to (MACs that removing one of its units saves) ** -per_macs: layers of a stage stay alike, early stages give more.
@@ -83,7 +84,9 @@ class Uniform(Allocator):
 
 
 def _widths(graph: Graph, fractions: dict[str, Fraction], steps: dict[str, int]) -> dict[str, int]:
-    return {
-        g.name: rounded(max(1, min(g.size, int(fractions[g.name] * g.size))), g.size, steps[g.name])
-        for g in graph.groups
-    }
+    found = {}
+    for g in graph.groups:
+        step, wanted = steps[g.name], min(g.size, int(fractions[g.name] * g.size))
+        fewest = min(g.size, -(-g.least // step) * step)  # of what must stay, the first multiple
+        found[g.name] = max(rounded(max(1, wanted), g.size, step), fewest)
+    return found

@@ -67,40 +67,75 @@ class Layer:
     columns: Tensor  # (units, m)
 
 
-def removal_costs(inverse: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
-    """(units,): by how much |X W^T - X V^T|^2 rises when a unit's columns go and the best V on the others is taken.
+class Elimination:
+    """A layer whose units go one by one, while the weights on all other columns are the best fit to what it gave.
 
-    sum over outputs o of w_oS^T ([G^-1]_SS)^-1 w_oS, which is twice the saliency of a group S of weights in the optimal
-    brain surgeon (Hassibi and Stork, NIPS 1992), of a loss half the square error.
+    The optimal brain surgeon (Hassibi and Stork, NIPS 1992) with the Gram matrix as the Hessian, the same for each
+    output, and groups of weights. The ridge, of the mean diagonal, pulls towards the dense weights; its pull counts in
+    the costs.
     """
-    block = inverse[columns[:, :, None], columns[:, None, :]]
-    held = weight[:, columns].movedim(0, 2)  # (units, m, outputs)
-    return (held * torch.linalg.solve(block, held)).sum((1, 2)).clamp_min(0)
 
+    def __init__(self, layer: Layer, ridge: float) -> None:
+        units, self._m = layer.columns.shape
+        own = layer.columns.flatten()
+        others = torch.ones(len(layer.gram), dtype=torch.bool).index_fill(0, own, False).nonzero().flatten()
+        self._first = len(others)
+        self._columns = torch.cat([others, own])  # those that stay, then those of units; the last unit goes
+        self._units = list(range(units))  # as they lie
+        self._inverse = torch.linalg.inv(loaded(layer.gram[self._columns][:, self._columns], ridge))
+        self._weight = layer.weight[:, self._columns].clone()
 
-def remove(inverse: Tensor, weight: Tensor, gone: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse Gram matrix and the refitted weight when columns go; both are zero there afterwards."""
-    ahead = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])  # (m, d)
-    weight = (weight - weight[:, gone] @ ahead).index_fill(1, gone, 0.0)
-    inverse = inverse - inverse[:, gone] @ ahead
-    return inverse.index_fill(0, gone, 0.0).index_fill(1, gone, 0.0), weight
+    def costs(self) -> Tensor:
+        """(units,): by how much the square error rises when a unit goes and the rest is fitted; inf for those gone.
+
+        sum over outputs o of w_oS^T ([G^-1]_SS)^-1 w_oS, twice the saliency of a loss that is half the square error.
+        """
+        n, at = len(self._units), slice(self._first, self._first + len(self._units) * self._m)
+        square = self._inverse[at, at].unflatten(0, (n, self._m)).unflatten(2, (n, self._m))
+        held = self._weight[:, at].unflatten(1, (n, self._m)).permute(1, 2, 0)  # (units left, m, outputs)
+        solved = torch.linalg.solve(square.diagonal(dim1=0, dim2=2).movedim(-1, 0), held @ held.mT)
+        cost = solved.diagonal(dim1=1, dim2=2).sum(1).clamp_min(0)
+        gone = torch.full((int(self._columns.numel() - self._first) // self._m,), torch.inf, dtype=cost.dtype)
+        return gone.index_copy(0, torch.tensor(self._units), cost)
+
+    def remove(self, unit: int) -> None:
+        """The unit goes; weights and inverse are brought to what is left."""
+        self._last(self._units.index(unit))
+        left = self._first + len(self._units) * self._m - self._m
+        gone = slice(left, left + self._m)
+        ahead = torch.linalg.solve(self._inverse[gone, gone], self._inverse[gone, :left])  # (m, left)
+        self._inverse[:left, :left].addmm_(self._inverse[:left, gone], ahead, alpha=-1)
+        self._weight[:, :left].addmm_(self._weight[:, gone], ahead, alpha=-1)
+        self._units.pop()
+
+    def _last(self, at: int) -> None:
+        """Exchange a unit with the last one that is left, so that what is left stays one block."""
+        m, last = self._m, len(self._units) - 1
+        here, there = (torch.arange(m) + self._first + u * m for u in (at, last))
+        one, other = torch.cat([here, there]), torch.cat([there, here])
+        self._inverse[one] = self._inverse[other]
+        self._inverse[:, one] = self._inverse[:, other]
+        self._weight[:, one] = self._weight[:, other]
+        self._columns[one] = self._columns[other]
+        self._units[at], self._units[last] = self._units[last], self._units[at]
+
+    def weight(self) -> Tensor:
+        """(outputs, d) as it is by now; zero for what is gone."""
+        left = self._first + len(self._units) * self._m
+        return torch.zeros_like(self._weight).index_copy(1, self._columns[:left], self._weight[:, :left])
 
 
 def eliminate(layers: Sequence[Layer], *, ridge: float) -> tuple[Tensor, Tensor]:
     """Remove units one by one, each time the one whose loss costs least once all other columns are refitted.
 
-    Gives the order of removal (units,) and, along it, the summed square error so far, of all layers together. `ridge`:
-    of each Gram matrix, relative to its mean diagonal; its pull towards the dense weights counts in the error.
+    Gives the order of removal (units,) and, along it, the summed square error so far, of all layers together.
     """
-    units = len(layers[0].columns)
-    held = [(torch.linalg.inv(loaded(x.gram, ridge)), x.weight) for x in layers]
-    left, order, cost = torch.arange(units), [], []
-    for _ in range(units):
-        each = [removal_costs(m, w, x.columns[left]) for (m, w), x in zip(held, layers, strict=True)]
-        costs = torch.stack(each).sum(0)
-        at = int(costs.argmin())
-        order.append(int(left[at]))
-        cost.append(float(costs[at]))
-        held = [remove(m, w, x.columns[order[-1]]) for (m, w), x in zip(held, layers, strict=True)]
-        left = torch.cat([left[:at], left[at + 1 :]])
+    held = [Elimination(x, ridge) for x in layers]
+    order, cost = [], []
+    for _ in range(len(layers[0].columns)):
+        costs = torch.stack([x.costs() for x in held]).sum(0)
+        order.append(int(costs.argmin()))
+        cost.append(float(costs[order[-1]]))
+        for x in held:
+            x.remove(order[-1])
     return torch.tensor(order), torch.tensor(cost, dtype=torch.float64).cumsum(0)

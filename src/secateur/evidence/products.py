@@ -102,7 +102,7 @@ class ByProduct(Collector):
                 self.missing[name] = "it is used both as it is and transposed, or as parts of several numbers"
                 return
             total, count = so_far.add_(total), counted + count
-        self.sums[name] = replace(product, x=product.x[:0]), total, count
+        self.sums[name] = replace(product, x=product.x[:0].clone()), total, count  # a view would hold all of x
 
 
 class AtProducts(TorchFunctionMode):

@@ -55,6 +55,7 @@ class Labels:
         self.count = 1
         self.pairs: list[tuple[Axis, Axis]] = []
         self.freezes: list[Freeze] = []
+        self.ranks: list[Freeze] = []  # frozen, unless it turns out that they are experts
         self.products: list[Product] = []
 
     def fresh(self, n: int) -> Axis:
@@ -85,6 +86,12 @@ class Labels:
         labels = labels[labels > 0]
         if labels.size:
             self.freezes.append(Freeze(labels, reason, path))
+
+    def rank(self, labels: Axis, reason: str, path: str) -> None:
+        """Say that these labels must stay, unless they are those of experts."""
+        labels = labels[labels > 0]
+        if labels.size:
+            self.ranks.append(Freeze(labels, reason, path))
 
     def product(self, whole: Axis, parts: tuple[Axis, ...], path: str) -> None:
         """Say that an axis is seen as several, the last running fastest."""

@@ -18,6 +18,14 @@ HEAD = 8  # products of activations are taken for each of its indices alone
 EQUAL = 16  # the same number of these goes in each group of a grouped layer
 STREAM = 32  # added up over several layers
 BLOCK = 64  # each of its indices is a whole group of a grouped layer
+EXPERT = 128  # numbers that the forward computes choose among its indices
+STACKED = 256  # each of its indices holds a matrix of weights of its own
+WEIGHED = 512  # a softmax weighs its indices against each other, or numbers read their weights
+
+
+def is_expert(bits: int) -> bool:
+    """Whether indices of these roles are experts: chosen by number, or whole layers that a router weighs."""
+    return bool(bits & EXPERT or (bits & STACKED and bits & WEIGHED))
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Reduction:
     outputs: tuple[tuple[Axis, ...], ...]
     groups: Axis | None = None  # of a group norm
     over: tuple[Axis, ...] = ()  # the axes that it reduces
+    numbers: tuple[Axis | None, ...] = ()  # for each output that holds numbers of indices, the axis of those
+    least: int = 0  # of the first axis of `over`, so many indices are taken
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ class Trace:
     classes: NDArray[np.int64]  # (labels,) class of each label
     frozen: dict[int, Freeze]  # class -> why it must stay
     tensors: dict[str, tuple[Axis, ...]]  # parameter or buffer name -> labels of each of its axes
-    roles: NDArray[np.int8]  # (labels,) OR of the bits above
+    roles: NDArray[np.int16]  # (labels,) OR of the bits above
     contractions: tuple[Contraction, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     wholes: tuple[Whole, ...] = ()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis, Freeze, Labels, is_live
 from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, evaluate
-from .record import EQUAL, HEAD, Need, Owner, restated
+from .record import EQUAL, EXPERT, HEAD, Need, Owner, is_expert, restated
 from .solve import Solver
 
 SINGLES = 16  # a need over so few classes is tried without each of them
@@ -21,14 +21,18 @@ def settle(
     needs: list[Need],
     pinned: dict[Attribute, str],
     attributes: dict[Attribute, int],
-    roles: NDArray[np.int8],
+    roles: NDArray[np.int16],
 ) -> tuple[Axis, dict[int, Freeze], dict[Attribute, Owner]]:
     """Classes of all labels, why some are frozen, and what each attribute counts: after any cut each need holds."""
     owners = _own(labels, needs, pinned, attributes)
-    solver = Solver(labels, ((roles & HEAD) > 0) * np.int8(2) + ((roles & EQUAL) > 0) * np.int8(1))
+    late = (roles & EXPERT) > 0
+    late[[label for rank in labels.ranks for label in rank.labels.tolist()]] = True
+    solver = Solver(labels, ((roles & HEAD) > 0) * np.int8(2) + ((roles & EQUAL) > 0) * np.int8(1), late)
     mended: set[int] = set()
     while True:
         classes, frozen = solver.solve()
+        if _freeze_ranked(labels, classes, roles):
+            continue
         wrong = list(_wrong(needs, owners, attributes, classes, frozen))
         if not wrong:
             return classes, frozen, owners
@@ -38,6 +42,19 @@ def settle(
         }
         for need in wrong if len(mended) == before else ():
             _give_up(labels, need, owners)
+
+
+def _freeze_ranked(labels: Labels, classes: Axis, roles: NDArray[np.int16]) -> bool:
+    """Freeze what must stay unless it is experts, and is none; whether there was any."""
+    held, labels.ranks = labels.ranks, []
+    bits = np.zeros(int(classes.max()) + 1 if held else 0, dtype=np.int16)
+    if held:
+        np.bitwise_or.at(bits, classes, roles)
+    done = len(labels.freezes)
+    for rank in held:
+        expert = np.array([is_expert(b) for b in bits[classes[rank.labels]].tolist()], dtype=bool)
+        labels.freeze(rank.labels[~expert], rank.reason, rank.path)
+    return len(labels.freezes) > done
 
 
 def _own(

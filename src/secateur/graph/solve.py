@@ -20,9 +20,10 @@ from .labels import Axis, Freeze, Labels, Product
 class Solver:
     """Joins labels into classes, deciding for each product which part is cut."""
 
-    def __init__(self, labels: Labels, preference: NDArray[np.int8]) -> None:
+    def __init__(self, labels: Labels, preference: NDArray[np.int8], late: NDArray[np.bool_] | None = None) -> None:
         self._labels, self._preference = labels, preference
-        self._rank = preference  # by class
+        self._late = np.zeros(labels.count, dtype=bool) if late is None else late  # cut only where nothing else is
+        self._rank, self._last = preference, self._late  # by class
         self.classes: Axis = np.arange(labels.count, dtype=np.int64)
         self._joined, self._frozen = 0, 0
         self._fixed: NDArray[np.bool_] = np.zeros(labels.count, dtype=bool)  # by class
@@ -60,6 +61,8 @@ class Solver:
             self._rank = np.zeros(self._fixed.size, dtype=np.int8)
             marked = np.flatnonzero(self._preference)
             np.maximum.at(self._rank, self.classes[marked], self._preference[marked])
+            self._last = np.zeros(self._fixed.size, dtype=bool)
+            self._last[self.classes[self._late]] = True
         for freeze in self._labels.freezes[self._frozen :]:
             self._fixed[self.classes[freeze.labels]] = True
         self._frozen = len(self._labels.freezes)
@@ -78,7 +81,8 @@ class Solver:
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
                 rank = int(self._rank[self.classes[part]].max())
-                ranks.append((part.size == 1, -rank, -part.size, j))  # of a single index nothing can be cut
+                last = part.size == 1 or bool(self._last[self.classes[part]].any())  # of one index nothing can be cut
+                ranks.append((part.size == 1, last, -rank, -part.size, j))
         return [j for *_, j in sorted(ranks)]
 
     def _choose(self, product: Product, parts: list[int]) -> None:

@@ -29,7 +29,7 @@ from ..errors import TraceError
 from .example import Example, as_call, map_tensors, results, tensors
 from .provenance import Size, Traced, is_settings, traced_attributes
 from .record import Trace
-from .rules import FUNCTIONS, STATED, Call, lookup
+from .rules import FUNCTIONS, STATED, Call, follow, lookup
 from .tracer import Tracer
 
 
@@ -115,8 +115,9 @@ class _Ops(TorchDispatchMode):
         outputs = tensors(result)
         if outputs:
             call = Call(func, args, kwargs, tensors((args, kwargs)), outputs)
-            self.tracer.saw(call.name, call.inputs, outputs)
+            self.tracer.saw(call.name, call.inputs, outputs, follows=True)
             lookup(func)(self.tracer, call)
+            follow(self.tracer, call)
             self.tracer.lives.ran(call.inputs, outputs, self.tracer.axes)
         return result
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from .example import Place, map_places
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .lives import Lives
+from .numbers import Numbers
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
 from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .residual import Carriers
@@ -26,6 +27,7 @@ class Tracer(Watch):
         self.labels = Labels()
         self.carriers = Carriers()
         self.lives = Lives()
+        self.numbers = Numbers()
         self.path = ""  # module being called
         self.broke_at = ""  # the innermost module whose forward raised
         self.call: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})  # as the author wrote it
@@ -41,7 +43,6 @@ class Tracer(Watch):
         self._norms: dict[int, Norm] = {}  # tensor id -> the batch norm that reads it
         self._read: set[str] = set()
         self._outside: dict[int, str] = {}  # parameters as the model itself holds them -> name
-        self._numbers: dict[int, Axis] = {}  # tensor id -> the axis whose indices its values number
         self._chosen: dict[int, str] = {}  # tensor id -> the parameter that it is a choice from
         self._pinned: dict[Attribute, str] = {}
         self.contractions: list[Contraction] = []
@@ -79,11 +80,10 @@ class Tracer(Watch):
         self._axes[id(tensor)] = axes
         self._alive.append(tensor)
 
-    def saw(self, op: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Note who reads whom, and which results depend on parameters alone."""
+    def saw(self, op: str, inputs: list[Tensor], outputs: list[Tensor], follows: bool = False) -> None:
+        """Note who reads whom, and which results depend on parameters alone; `follows`: a rule knows numbers."""
+        self.unread(*(() if follows else inputs))
         for tensor in inputs:
-            if id(tensor) in self._numbers:
-                self.freeze(self._numbers[id(tensor)], "the number of one of its indices is used")
             self._readers.setdefault(id(tensor), []).append(op)
             if id(tensor) in self.names:
                 self._read.add(self.names[id(tensor)])
@@ -106,9 +106,11 @@ class Tracer(Watch):
         if id(parameter) in self.names:
             self._chosen[id(tensor)] = self.names[id(parameter)]
 
-    def numbers(self, tensor: Tensor, axis: Axis) -> None:
-        """The tensor's values are numbers of indices of this axis: who reads them freezes it."""
-        self._numbers[id(tensor)] = np.concatenate([self._numbers.get(id(tensor), axis[:0]), axis])
+    def unread(self, *tensors: Tensor) -> None:
+        """Something reads these: where they hold numbers of indices, those indices must stay."""
+        for axis in (self.numbers.axis(t, "number", "mixed") for t in tensors):
+            if axis is not None:
+                self.freeze(axis, "the number of one of its indices is used")
 
     # --- what rules say ----------------------------------------------------------------------------------------
     def unify(self, a: Axis, b: Axis) -> Axis:
@@ -137,7 +139,11 @@ class Tracer(Watch):
             self.mark(w_axis, IN)
 
     def reduce(
-        self, call: tuple[str, tuple[Any, ...], list[Tensor]], over: Iterable[Axis], groups: Axis | None = None
+        self,
+        call: tuple[str, tuple[Any, ...], list[Tensor]],
+        over: Iterable[Axis],
+        groups: Axis | None = None,
+        least: int = 0,
     ) -> None:
         """An op, given as (name, arguments, outputs), sums, averages or ranks over axes; its outputs have labels."""
         op, args, outputs = call
@@ -146,7 +152,9 @@ class Tracer(Watch):
             self.reductions.append(Reduction(op, self.path, (), ()))
             return
         inputs = tuple(self.axes(a) if isinstance(a, Tensor) else None for a in args)
-        self.reductions.append(Reduction(op, self.path, inputs, tuple(self.axes(t) for t in outputs), groups, over))
+        numbers = tuple(self.numbers.axis(t, "number") for t in outputs)
+        made = tuple(self.axes(t) for t in outputs)
+        self.reductions.append(Reduction(op, self.path, inputs, made, groups, over, numbers, least))
 
     def whole(self, name: str, reads: Iterable[tuple[tuple[int, ...], int, Axis]] = ()) -> None:
         """A function that hides products inside reads these axes of its arguments."""
@@ -253,10 +261,11 @@ class Tracer(Watch):
         """Close the ledger: outputs are never cut; classes, roles and writers are settled."""
         self.path = ""
         for tensor in outputs:
-            for axis in (*self.axes(tensor), *[self._numbers[i] for i in (id(tensor),) if i in self._numbers]):
-                self.freeze(axis, "reaches the model's output")
+            for axis in (*self.axes(tensor), self.numbers.axis(tensor, "number", "mixed")):
+                if axis is not None:
+                    self.freeze(axis, "reaches the model's output")
         residuals = self.carriers.residuals(self.labels)
-        roles = np.zeros(self.labels.count, dtype=np.int8)
+        roles = np.zeros(self.labels.count, dtype=np.int16)
         for axis, role in self._marks:
             roles[axis] |= role
         roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.labels import Axis
-from ..graph.record import IN, OUT, Trace
+from ..graph.record import IN, OUT, STACKED, Trace, is_expert
 from .group import Group, Member, Source, kind_name, role_name
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -60,12 +60,19 @@ def _signatures(places: _Places, classes: int) -> NDArray[np.uint64]:
     return signature
 
 
+def _roles(trace: Trace) -> NDArray[np.int16]:
+    """(classes,) OR of the roles of all labels."""
+    roles = np.zeros(int(trace.classes.max()) + 1, dtype=np.int16)
+    marked = np.flatnonzero(trace.roles)
+    np.bitwise_or.at(roles, trace.classes[marked], trace.roles[marked])
+    return roles
+
+
 def _families(trace: Trace) -> Iterator[NDArray[np.int64]]:
     """Classes with equal signature, each family in the order of its first label."""
     places = _places(trace)
-    count = int(trace.classes.max()) + 1
-    roles = np.zeros(count, dtype=np.int8)
-    np.bitwise_or.at(roles, trace.classes, trace.roles)
+    roles = _roles(trace)
+    count = roles.size
     first = np.full(count, trace.classes.size, dtype=np.int64)
     np.minimum.at(first, trace.classes, np.arange(trace.classes.size))
     signature = _signatures(places, count)
@@ -87,11 +94,14 @@ def find_groups(trace: Trace) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
     for number, family in enumerate(families):
         owner[family] = number
         unit[family] = np.arange(family.size)
+    roles = _roles(trace)
+    experts = [is_expert(int(roles[family[0]])) for family in families]
     members: list[list[Member]] = [[] for _ in families]
     for tensor, axes in trace.tensors.items():
         for d, axis in enumerate(axes):
             for number, index in _split(axis, trace, owner, unit, families):
                 bits = int(trace.roles[axis[index[0, 0]]])
+                bits |= IN if bits & STACKED and experts[number] else 0  # whole weights are read
                 members[number].append(Member(tensor, d, role_name(bits), bool(bits & IN), index))
     sources: list[list[Source]] = [[] for _ in families]
     for writer in trace.writers:
@@ -117,9 +127,7 @@ def _split(
 def _assemble(
     trace: Trace, families: list[NDArray[np.int64]], members: list[list[Member]], sources: list[list[Source]]
 ) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
-    bits = np.zeros(int(trace.classes.max()) + 1, dtype=np.int8)
-    marked = np.flatnonzero(trace.roles)
-    np.bitwise_or.at(bits, trace.classes[marked], trace.roles[marked])
+    bits = _roles(trace)
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: dict[str, int] = {}
@@ -133,9 +141,22 @@ def _assemble(
         why = trace.frozen.get(int(family[0]))
         if why is not None:
             frozen.append(Frozen(name, family.size, why.reason, why.path))
-        elif not (bits[family[0]] & IN or any(m.reads for m in held)):
+        elif not (bits[family[0]] & IN or any(m.reads for m in held) or is_expert(int(bits[family[0]]))):
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
-            kind = kind_name(int(bits[family[0]]), written)
-            groups.append(Group(name, int(family.size), tuple(held), tuple(written), family, kind))
+            kind, least = kind_name(int(bits[family[0]]), written), _taken(trace, family)
+            groups.append(Group(name, int(family.size), tuple(held), tuple(written), family, kind, least))
     return tuple(groups), tuple(frozen)
+
+
+def _taken(trace: Trace, family: NDArray[np.int64]) -> int:
+    """Units that must stay so that each op that takes the first few of an axis finds as many."""
+    most = 1
+    for reduction in trace.reductions:
+        if reduction.least > 1:
+            classes = trace.classes[reduction.over[0]]
+            held = int(np.isin(classes, family).sum()) // family.size
+            fixed = int(np.isin(classes, [trace.classes[0], *trace.frozen]).sum())
+            if held:
+                most = max(most, -(-(reduction.least - fixed) // held))
+    return min(most, family.size)

@@ -105,8 +105,8 @@ def trace(
 
     `example`: a tensor, a tuple of positional inputs or a dict of keyword inputs, with real shapes (values are not
     used). `frozen`: module or parameter names, globs, or parameters, whose groups must not be touched. `kinds`: which
-    kinds of unit may be cut: "channel", "head", "neuron", "stream", "block", and, if asked for, "depth" (whole
-    residual blocks, which only some criteria score).
+    kinds of unit may be cut: "channel", "head", "neuron", "stream", "block", and, if asked for, "expert" (of mixtures
+    of experts) and "depth" (whole residual blocks, which only some criteria score).
     The model, its mode and the RNG are left as they are. Raises `BadExample`, `BadModel` (weights that are not finite),
     `TraceError`, `UnknownName` (a `frozen` pattern that matches nothing); an error of the model's own forward comes
     through unwrapped.

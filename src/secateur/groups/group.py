@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.record import AFFINE, BLOCK, HEAD, IN, OUT, STREAM, Writer
+from ..graph.record import AFFINE, BLOCK, HEAD, IN, OUT, STREAM, Writer, is_expert
 
 Units = NDArray[np.int64]
 WIDTHS = ("channel", "head", "neuron", "stream", "block")
-KINDS = (*WIDTHS, "depth")
+KINDS = (*WIDTHS, "expert", "depth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,12 @@ class Group:
     classes: Units = field(repr=False)  # (units,) label class of each unit
 
     kind: str = "neuron"  # what a unit is: one of `KINDS`; of depth, the unit is the module of the group's name
+    taken: int = 1  # units that the forward takes at a time: of experts, as many as a top-k chooses
 
     @property
     def least(self) -> int:
         """Units that must stay: a width of none is no width, but a residual block may go."""
-        return 0 if self.kind == "depth" else 1
+        return 0 if self.kind == "depth" else self.taken
 
     def __repr__(self) -> str:
         return f"Group({self.name!r}, {self.size} {self.kind}s, {len(self.members)} members)"
@@ -65,8 +66,10 @@ def kind_name(bits: int, sources: Sequence[Source]) -> str:
 
     "head": an attention head, with its keys and values (a KV group where query heads share those); "stream": an index
     of the width that residual layers add to; "block": a whole group of a grouped layer; "channel": of convolutions;
-    "neuron": of linear layers.
+    "neuron": of linear layers; "expert": whole weights that a router weighs, or an index chosen by number.
     """
+    if is_expert(bits):
+        return "expert"
     written = {s.writer.kind for s in sources}
     if bits & STREAM and written & {"linear", "embedding"}:
         return "stream"

@@ -183,6 +183,11 @@ class Plan(_Edit):
                 if edit.group in seen:
                     raise PlanError(f"the plan keeps units of group {edit.group!r} twice; give one edit a group")
                 seen.add(edit.group)
+                if len(edit.units) < (least := graph[edit.group].least):
+                    raise PlanError(
+                        f"the plan keeps {len(edit.units)} units of group {edit.group!r}, of which the forward takes "
+                        f"{least} at a time; keep at least {least}"
+                    )
                 continue
             kept = set(self.kept.get(edit.group, np.arange(size)).tolist())
             if stays := set(edit.units) & kept:

@@ -14,7 +14,7 @@ def owners(graph: Graph) -> tuple[NDArray[np.int64], dict[int, tuple[bool, str]]
     """(classes,) number of the group of each class, or -n where it must stay for the n-th reason; and the reasons."""
     trace = graph.trace
     numbers = np.zeros(int(trace.classes.max()) + 1, dtype=np.int64)
-    roles = np.zeros_like(numbers, dtype=np.int8)
+    roles = np.zeros_like(numbers, dtype=np.int16)
     np.bitwise_or.at(roles, trace.classes, trace.roles)
     reasons: dict[tuple[bool, str], int] = {}
 

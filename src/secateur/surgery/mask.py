@@ -47,6 +47,11 @@ def _spread(y: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
     return y
 
 
+def _numbered(y: Tensor, axis: Axis | None, alive: Tensor) -> Tensor:
+    """Numbers of kept indices, as numbers of all indices."""
+    return y if axis is None else alive[torch.from_numpy(axis)].nonzero().flatten().to(y.device)[y]
+
+
 def _over_kept(
     alive: Tensor, reduction: Reduction, op: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -63,6 +68,8 @@ def _over_kept(
             cut[6] = int(alive[torch.from_numpy(reduction.groups)].sum())
     made = op(*cut, **kwargs)
     each = (made,) if isinstance(made, Tensor) else made
+    if reduction.numbers:
+        each = [_numbered(y, axis, alive) for y, axis in zip(each, reduction.numbers, strict=True)]
     spread = [_spread(y, axes, alive) for y, axes in zip(each, reduction.outputs, strict=True)]
     return spread[0] if isinstance(made, Tensor) else tuple(spread)
 

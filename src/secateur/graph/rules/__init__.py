@@ -12,4 +12,6 @@ from .base import FUNCTIONS, RULES, STATED, Call, lookup
 for _module in sorted(m.name for m in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")
 
-__all__ = ["FUNCTIONS", "RULES", "STATED", "Call", "lookup"]
+from .numbers import follow  # noqa: E402  it asks what rules there are
+
+__all__ = ["FUNCTIONS", "RULES", "STATED", "Call", "follow", "lookup"]

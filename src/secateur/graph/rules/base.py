@@ -34,6 +34,16 @@ class Call:
         return str(self.op)
 
     @property
+    def packet(self) -> str:
+        """Such as `aten.add`."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def writes(self) -> bool:
+        """Whether the op writes into a tensor that was there before."""
+        return bool(self.op._schema.is_mutable)
+
+    @property
     def record(self) -> tuple[str, tuple[Any, ...], list[Tensor]]:
         """Name, arguments and outputs, as `Tracer.reduce` takes them."""
         return self.name, self.args, self.outputs
@@ -41,6 +51,7 @@ class Call:
 
 Rule = Callable[[Tracer, Call], None]
 RULES: dict[str, Rule] = {}
+NUMBERED: set[str] = set()  # ops whose rules ask for themselves which tensors hold numbers of indices
 
 # Functions seen whole, before they fall apart into ops: rule(tracer, *args, **kwargs) -> result.
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
@@ -49,10 +60,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 STATED: dict[str, Callable[..., None]] = {}
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Register a rule for ATen ops, by name without overload (`aten.add`) or with (`aten.mean.dim`)."""
+def rule(*ops: str, numbers: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for ATen ops, by name without overload (`aten.add`) or with (`aten.mean.dim`).
+
+    `numbers`: the rule says what becomes of numbers of indices (see rules/numbers.py).
+    """
 
     def enter(function: Rule) -> Rule:
+        NUMBERED.update(ops if numbers else ())
         for op in ops:
             assert op not in RULES, op
             RULES[op] = function

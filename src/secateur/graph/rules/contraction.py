@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..record import BLOCK, EQUAL, HEAD, IN, OUT, Geometry
+from ..record import BLOCK, EQUAL, HEAD, IN, OUT, STACKED, Geometry
 from ..tracer import Tracer
 from .base import Call, rule
 
@@ -87,6 +87,8 @@ def _matmul(tracer: Tracer, call: Call, a: Tensor, b: Tensor, first: int, bias: 
         for tensor, axis in ((a, rows), (b, columns)):
             if tracer.is_static(tensor):
                 tracer.mark(axis, OUT)
+                for stack in tracer.axes(tensor)[:-2]:
+                    tracer.mark(stack, STACKED)
     else:
         for axis in lead:
             tracer.mark(axis, HEAD)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..record import HEAD, IN, OUT
+from ..record import EXPERT, HEAD, IN, OUT
 from ..tracer import Tracer
 from .base import Call, freeze_all, function, rule
 
@@ -60,7 +60,11 @@ def grouped_product(
     """(rows, K) with (experts, K, N) -> (rows, N): each row meets the expert that it was sent to."""
     output = x.new_empty((int(x.shape[0]), int(weight.shape[-1])))
     inputs, w = [t for t in (x, weight, offs, bias) if t is not None], tracer.axes(weight)
-    tracer.freeze(w[0], "rows are sent to experts by number")
+    ends = None if offs is None or offs.dim() != 1 else tracer.numbers.axis(offs, "end")
+    if ends is None:
+        tracer.freeze(w[0], "rows are sent to experts by number")
+    else:  # of what is gone no row is sent
+        tracer.mark(tracer.unify(tracer.axes(offs)[0], w[0]), EXPERT | IN)
     read, written = tracer.unify(tracer.axes(x)[1], w[1]), w[2]
     if bias is not None:
         tracer.unify(written, tracer.axes(bias)[-1])

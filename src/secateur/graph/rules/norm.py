@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..record import AFFINE, BLOCK, EQUAL
+from ..record import AFFINE, BLOCK, EQUAL, WEIGHED
 from ..tracer import Tracer
 from .base import STATED, Call, rule
 
@@ -97,6 +97,8 @@ def softmax(tracer: Tracer, call: Call) -> None:
     """A sum over one axis, of the indices that are kept."""
     axes = tracer.axes(call.args[0])
     tracer.set(call.outputs[0], axes)
+    for axis in [axes[call.args[1]]] if axes else []:
+        tracer.mark(axis, WEIGHED)
     tracer.reduce(call.record, [axes[call.args[1]]] if axes else [])
 
 

@@ -11,9 +11,10 @@ import torch
 
 from ..labels import Axis, frozen_axis, is_live
 from ..provenance import Apply, Traced, source_of
-from ..record import OUT
+from ..record import EXPERT, IN, OUT, WEIGHED
 from ..tracer import Tracer
 from .base import Call, freeze_all, rule
+from .numbers import pass_on, picked
 
 
 @rule("aten.slice")
@@ -139,7 +140,8 @@ def glu(tracer: Tracer, call: Call) -> None:
     tracer.set(call.outputs[0], tuple(axes))
 
 
-@rule("aten.index", "aten._unsafe_index", "aten.index_put", "aten.index_put_", "aten._unsafe_index_put")
+@rule("aten.index_put", "aten.index_put_", "aten._unsafe_index_put")
+@rule("aten.index", "aten._unsafe_index", numbers=True)
 def index(tracer: Tracer, call: Call) -> None:
     """Indices read, or written, by number must stay; axes that no number reads pass."""
     x, at = call.args[0], list(call.args[1])
@@ -148,7 +150,10 @@ def index(tracer: Tracer, call: Call) -> None:
         return freeze_all(tracer, call, "picked by a mask")
     read = [d for d, t in enumerate(at) if t is not None]
     for d in read:
-        tracer.freeze(axes[d], "its indices are read by number")
+        if "put" in call.name or not picked(tracer, axes[d], at[d], EXPERT):
+            tracer.freeze(axes[d], "its indices are read by number")
+        elif tracer.is_static(x):
+            tracer.mark(axes[d], IN)
     for tensor in at:
         if tensor is not None:
             for axis in tracer.axes(tensor):
@@ -161,6 +166,7 @@ def index(tracer: Tracer, call: Call) -> None:
     if "index_put" in call.name:
         return _put(tracer, call, axes, made)
     tracer.set(call.outputs[0], made)
+    pass_on(tracer, x, call.outputs)
     if tracer.is_static(x) and x.dim() > 2:  # the weights of the experts that tokens were sent to
         tracer.chosen(call.outputs[0], x)
     return None
@@ -178,12 +184,16 @@ def _put(tracer: Tracer, call: Call, axes: tuple[Axis, ...], made: tuple[Axis, .
     tracer.set(call.outputs[0], axes)
 
 
-@rule("aten.index_select", "aten.gather", "aten.take_along_dim")
+@rule("aten.index_select", "aten.gather", "aten.take_along_dim", numbers=True)
 def index_select(tracer: Tracer, call: Call) -> None:
     """One axis is read by number."""
     x, d, at = call.args[:3]
     axes = list(tracer.axes(x))
-    tracer.freeze(axes[d], "its indices are read by number")
+    if not picked(tracer, axes[d], at, WEIGHED if call.name.startswith("aten.gather") else EXPERT):
+        tracer.freeze(axes[d], "its indices are read by number")
+    elif tracer.is_static(x):
+        tracer.mark(axes[d], IN)
+    pass_on(tracer, x, call.outputs)
     axes[d] = frozen_axis(call.outputs[0].shape[d])
     if call.name.startswith("aten.gather"):
         for e, axis in enumerate(tracer.axes(at)):
@@ -209,12 +219,13 @@ def index_add(tracer: Tracer, call: Call) -> None:
     tracer.set(call.outputs[0], tuple(axes))
 
 
-@rule("aten.embedding")
+@rule("aten.embedding", numbers=True)
 def embedding(tracer: Tracer, call: Call) -> None:
     """Rows of a table by number: the rows stay, the width passes."""
     table, at = call.args[0], call.args[1]
     rows, width = tracer.axes(table)
-    tracer.freeze(rows, "rows of a table are read by number")
+    if not picked(tracer, rows, at, EXPERT):
+        tracer.freeze(rows, "rows of a table are read by number")
     if tracer.is_static(table):
         tracer.mark(width, OUT)
         tracer.writer(call.outputs[0], "embedding", table, width, None, axis=width)
@@ -237,19 +248,7 @@ def embedding_bag(tracer: Tracer, call: Call) -> None:
     tracer.set(call.outputs[0], (frozen_axis(call.outputs[0].shape[0]), width))
 
 
-@rule("aten.topk", "aten.sort")
-def ranked(tracer: Tracer, call: Call) -> None:
-    """Indices change places by their values: they must stay."""
-    x = call.args[0]
-    d = call.arg(2 if "topk" in call.name else 1, "dim", -1) % max(x.dim(), 1)
-    axes = list(tracer.axes(x))
-    tracer.freeze(axes[d], f"{call.name} puts its indices into an order")
-    axes[d] = frozen_axis(call.outputs[0].shape[d])
-    for output in call.outputs:
-        tracer.set(output, tuple(axes))
-
-
-@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.tril", "aten.triu")
+@rule("aten.cumprod", "aten.logcumsumexp", "aten.tril", "aten.triu")
 def ordered(tracer: Tracer, call: Call) -> None:
     """What an index gives depends on its place."""
     axes = tracer.axes(call.args[0])

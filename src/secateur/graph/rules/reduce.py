@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import frozen_axis
+from ..labels import frozen_axis, is_live
 from ..tracer import Tracer
 from .base import Call, pointwise, rule
 
@@ -105,8 +105,9 @@ def reduce(tracer: Tracer, call: Call) -> None:
     passed = [frozen_axis(1) if d in dims else axes[d] for d in range(x.dim()) if keep or d not in dims]
     for out in call.outputs:
         tracer.set(out, tuple(passed))
-        if not out.is_floating_point() and ("arg" in name or name in ("max", "min")):
-            for d in dims:
-                tracer.numbers(out, axes[d])
-    tracer.reduce(call.record, [axes[d] for d in dims])
+    over = [axes[d] for d in sorted(dims)]
+    if any(is_live(axis) for axis in over) and ("arg" in name or (name in ("max", "min") and len(call.outputs) == 2)):
+        numbers = np.concatenate(over) if len(over) > 1 else over[0]
+        tracer.numbers.enter(call.outputs[-1], "mixed" if len(over) > 1 else "number", numbers)
+    tracer.reduce(call.record, over)
     return None

@@ -1,0 +1,92 @@
+"""Taylor scores by batch norms: one norm is "taylor", several are squared one by one, none is refused."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import secateur
+from gated import close, data, filled, gate_gradients, traced, weight_gradients
+from nets import fill, graph, images
+from secateur.criteria.taylor_bn import TaylorBN
+from secateur.errors import BadModel
+from secateur.testing import check_criterion
+
+
+def behind(net, x, y):
+    """Gradients of three gates, each behind one norm: the stream's two are not shared."""
+    z = [torch.ones(n, dtype=torch.float64, requires_grad=True) for n in (5, 4, 5)]
+    return torch.autograd.grad(F.cross_entropy(net(x, *z), y), z)
+
+
+def test_one_norm_that_writes_a_group_gives_the_score_of_a_gate():
+    net = filled()
+    scores, others = (secateur.score(traced(net), c, batches=data()) for c in ("taylor-bn", "taylor"))
+    close(scores["one"], others["one"])
+    close(scores["one"], gate_gradients(net, data())["one"].square().mean(0))
+
+
+@pytest.mark.parametrize("name", ["plain", "grouped", "mlpnorm"])
+def test_one_norm_is_one_gate_whatever_a_unit_holds(name):
+    """Four channels a unit, in the grouped net: their products are added before the square."""
+    g = graph(name)
+    batches = [(g.example, torch.tensor([1, 2])), (g.example.flip(0) + 0.1, torch.tensor([1, 2]))]
+    ours, theirs = (secateur.score(g, c, batches=batches) for c in ("taylor-bn", "taylor"))
+    for group in g.groups:
+        torch.testing.assert_close(ours[group.name], theirs[group.name], rtol=1e-5, atol=0)
+
+
+def test_the_identity_of_scale_and_shift():
+    net, (x, y) = filled(), data()[0]
+    gradient = weight_gradients(net, x, y)
+    product = net.n1.weight * gradient["n1.weight"] + net.n1.bias * gradient["n1.bias"]
+    close(product.detach(), gate_gradients(net, [(x, y)])["one"][0])
+
+
+def test_several_norms_are_squared_one_by_one():
+    net = filled()
+    stem, _, two = (torch.stack(each) for each in zip(*(behind(net, x, y) for x, y in data()), strict=True))
+    stem, two = stem.square().mean(0), two.square().mean(0)
+    mean = (stem / stem.mean() + two / two.mean()) / 2 * (stem.mean() + two.mean()) / 2
+    for reduction, expected in (("sum", stem + two), ("first", stem), ("mean", mean)):
+        close(secateur.score(traced(net), TaylorBN(reduction), batches=data())["stem"], expected)
+    joint = secateur.score(traced(net), "taylor", batches=data())["stem"]
+    assert (joint <= (stem + two) * (1 + 1e-12)).all()  # (a + b)^2 / 2 is at most a^2 + b^2
+
+
+def test_a_norm_that_runs_twice_is_one_norm():
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.n0, self.again = nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
+            self.n1, self.head = nn.BatchNorm1d(6), nn.Linear(6, 4)
+
+        def forward(self, x):
+            x = self.n0(self.stem(x)).relu()
+            for _ in range(2):
+                x = self.n1(self.again(x)).relu()
+            return self.head(x)
+
+    net, (x, y) = fill(Again()).double().eval(), (images(6, 5).double(), torch.arange(6) % 4)
+    gradient = weight_gradients(net, x, y)
+    each = [sum(net.get_parameter(f"{n}.{p}") * gradient[f"{n}.{p}"] for p in ("weight", "bias")) for n in ("n0", "n1")]
+    found = secateur.score(secateur.trace(net, x), "taylor-bn", batches=[(x, y)])["stem"]
+    close(found, (each[0] ** 2 + each[1] ** 2))
+
+
+@pytest.mark.parametrize("name", ["nonorm", "mlp", "squeeze", "transposed"])
+def test_a_layer_without_a_batch_norm_is_refused_by_group(name):
+    g = graph(name)
+    with pytest.raises(BadModel, match=r"no norm_gradients of '[^']+'.*no batch norm with a scale follows.*frozen="):
+        secateur.score(g, "taylor-bn", batches=[(g.example, torch.tensor([1, 2]))])
+
+
+def test_a_norm_without_a_scale_is_refused():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False), nn.ReLU(), nn.Linear(4, 2))
+    g = secateur.trace(net, torch.zeros(2, 3))
+    with pytest.raises(BadModel, match=r"of '0'.*no batch norm with a scale"):
+        secateur.score(g, "taylor-bn", batches=[(torch.ones(2, 3), torch.tensor([0, 1]))])
+
+
+def test_the_contract():
+    check_criterion("taylor-bn")
