@@ -65,14 +65,15 @@ def test_at_a_minimum_of_a_likelihood_it_is_twice_the_change_of_the_loss():
 
 
 def test_weights_that_are_computed_do_not_hide_gates():
-    """No parameter stands for a gate here, but what layers read has a gradient all the same."""
-    conv = nn.utils.parametrizations.weight_norm(nn.Linear(5, 6))
-    net = fill(nn.Sequential(conv, nn.ReLU(), nn.Linear(6, 3))).double().eval()
+    """No parameter stands for a gate of the first layer, but what the next reads of it has a gradient all the same."""
+    first = nn.utils.parametrizations.weight_norm(nn.Linear(5, 6))
+    net = fill(nn.Sequential(first, nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))).double().eval()
     x, y = images(4, 5).double(), torch.arange(4) % 3
-    scores = secateur.score(secateur.trace(net, x), "fisher", batches=[(x, y)])["0"]
-    z = net[:2](x).detach().requires_grad_()
-    F.cross_entropy(net[2](z), y, reduction="sum").backward()
-    close(scores, (z.grad * z).square().mean(0))
+    scores = secateur.score(secateur.trace(net, x), "fisher", batches=[(x, y)])
+    for name, at in (("0", 2), ("2", 4)):
+        z = net[:at](x).detach().requires_grad_()
+        F.cross_entropy(net[at:](z), y, reduction="sum").backward()
+        close(scores[name], (z.grad * z).square().mean(0))
 
 
 def test_the_groups_are_those_of_the_net():

@@ -104,7 +104,7 @@ class Knapsack(Allocator):
         """The widths that each group offers, rising."""
         steps, found = multiples(graph, self.round_to), {}
         for g in graph.groups:
-            least = min(g.size, self.min_keep) if g.least else 0
+            least = min(g.size, max(self.min_keep, g.least)) if g.least else 0
             all_widths = sorted({max(rounded(w, g.size, steps[g.name]), least) for w in range(least, g.size + 1)})
             at = np.unique(np.linspace(0, len(all_widths) - 1, CHOICES).round().astype(int))
             found[g.name] = [all_widths[i] for i in at]

@@ -214,3 +214,4 @@ class Trace:
     attributes: dict[Attribute, int] = field(default_factory=dict)
     owners: dict[Attribute, Owner] = field(default_factory=dict)
     unused: tuple[str, ...] = ()  # parameters that the forward never read
+    experts: bool = False  # whether experts went before all else where only one side of an axis could be cut

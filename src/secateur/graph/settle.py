@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis, Freeze, Labels, is_live
 from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, evaluate
-from .record import EQUAL, EXPERT, HEAD, Need, Owner, is_expert, restated
+from .record import EQUAL, HEAD, Need, Owner, is_expert, restated
 from .solve import Solver
 
 SINGLES = 16  # a need over so few classes is tried without each of them
@@ -22,12 +22,14 @@ def settle(
     pinned: dict[Attribute, str],
     attributes: dict[Attribute, int],
     roles: NDArray[np.int16],
+    experts: bool = False,
 ) -> tuple[Axis, dict[int, Freeze], dict[Attribute, Owner]]:
-    """Classes of all labels, why some are frozen, and what each attribute counts: after any cut each need holds."""
+    """Classes of all labels, why some are frozen, and what each attribute counts: after any cut each need holds.
+
+    `experts`: where only one side of an axis can be cut, experts go before all else.
+    """
     owners = _own(labels, needs, pinned, attributes)
-    late = (roles & EXPERT) > 0
-    late[[label for rank in labels.ranks for label in rank.labels.tolist()]] = True
-    solver = Solver(labels, ((roles & HEAD) > 0) * np.int8(2) + ((roles & EQUAL) > 0) * np.int8(1), late)
+    solver = Solver(labels, ((roles & HEAD) > 0) * np.int8(2) + ((roles & EQUAL) > 0) * np.int8(1), roles, experts)
     mended: set[int] = set()
     while True:
         classes, frozen = solver.solve()

@@ -2,7 +2,7 @@
 
 Of an axis seen as several (heads x head_dim) one part is cut and the others stay whole. Where a freeze leaves only one
 part free there is no choice; else whole heads go before slices of every head, and where there are no heads the longer
-part goes.
+part goes. Experts go only where nothing else can, or, if they are asked for, before all else.
 """
 
 from __future__ import annotations
@@ -15,15 +15,24 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .labels import Axis, Freeze, Labels, Product
+from .record import EXPERT, is_expert
 
 
 class Solver:
     """Joins labels into classes, deciding for each product which part is cut."""
 
-    def __init__(self, labels: Labels, preference: NDArray[np.int8], late: NDArray[np.bool_] | None = None) -> None:
-        self._labels, self._preference = labels, preference
-        self._late = np.zeros(labels.count, dtype=bool) if late is None else late  # cut only where nothing else is
-        self._rank, self._last = preference, self._late  # by class
+    def __init__(
+        self,
+        labels: Labels,
+        preference: NDArray[np.int8],
+        roles: NDArray[np.int16] | None = None,
+        experts: bool = False,
+    ) -> None:
+        self._labels, self._preference, self._experts = labels, preference, experts
+        self._roles = np.zeros(labels.count, dtype=np.int16) if roles is None else roles.astype(np.int16)
+        for ranked in labels.ranks:
+            self._roles[ranked.labels] |= EXPERT  # or else they stay
+        self._rank, self._bits = preference, self._roles  # by class
         self.classes: Axis = np.arange(labels.count, dtype=np.int64)
         self._joined, self._frozen = 0, 0
         self._fixed: NDArray[np.bool_] = np.zeros(labels.count, dtype=bool)  # by class
@@ -35,9 +44,11 @@ class Solver:
             self._join()
             free = [(p, self._free(p)) for p in left]
             forced = [(p, parts) for p, parts in free if len(parts) <= 1]
-            for p, parts in forced or free:
+            now = forced or [(p, parts) for p, parts in free if self._experts and self._leads(p, parts[0])] or free
+            for p, parts in now:
                 self._choose(p, parts)
-            left = [p for p, parts in free if len(parts) > 1] if forced else []
+            done = {id(p) for p, _ in now}
+            left = [p for p in left if id(p) not in done]
         self._join()
         frozen: dict[int, Freeze] = {}
         for freeze in self._labels.freezes:
@@ -61,8 +72,9 @@ class Solver:
             self._rank = np.zeros(self._fixed.size, dtype=np.int8)
             marked = np.flatnonzero(self._preference)
             np.maximum.at(self._rank, self.classes[marked], self._preference[marked])
-            self._last = np.zeros(self._fixed.size, dtype=bool)
-            self._last[self.classes[self._late]] = True
+            self._bits = np.zeros(self._fixed.size, dtype=np.int16)
+            marked = np.flatnonzero(self._roles)
+            np.bitwise_or.at(self._bits, self.classes[marked], self._roles[marked])
         for freeze in self._labels.freezes[self._frozen :]:
             self._fixed[self.classes[freeze.labels]] = True
         self._frozen = len(self._labels.freezes)
@@ -81,9 +93,22 @@ class Solver:
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
                 rank = int(self._rank[self.classes[part]].max())
-                last = part.size == 1 or bool(self._last[self.classes[part]].any())  # of one index nothing can be cut
-                ranks.append((part.size == 1, last, -rank, -part.size, j))
+                last = self._experts != (self._leads(product, j) if self._experts else self._chooses(part))
+                ranks.append((part.size == 1, last, -rank, -part.size, j))  # of a single index nothing can be cut
         return [j for *_, j in sorted(ranks)]
+
+    def _chooses(self, part: Axis) -> bool:
+        """Whether numbers choose among the indices of a part."""
+        return bool((self._bits[self.classes[part]] & EXPERT).any())
+
+    def _leads(self, product: Product, j: int) -> bool:
+        """Whether a part is of experts, or just the one along which an axis of experts runs."""
+        own = self._bits[self.classes[product.parts[j]]].tolist()
+        if any(map(is_expert, own)):
+            return True
+        whole = self.classes[product.whole].reshape([p.size for p in product.parts])
+        alike = all((whole == whole.take([0], axis=i)).all() for i in range(whole.ndim) if i != j)
+        return alike and any(map(is_expert, self._bits[whole].flatten().tolist()))
 
     def _choose(self, product: Product, parts: list[int]) -> None:
         """Cut the first of these parts, the others stay whole; without any the whole axis stays."""

@@ -241,13 +241,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
 
 
-def read(model: nn.Module, example: Example) -> Trace:
+def read(model: nn.Module, example: Example, *, experts: bool = False) -> Trace:
     """One forward of `model` on fake tensors, as labels. The model, its mode and the RNG are left as they were.
 
+    `experts`: where either they or what is inside of each can be cut, and not both, experts go.
     Raises `BadExample` for an example that is no call. Errors of the model's own forward come through as they are.
     """
     with torch.inference_mode(False):
-        return _read(model, *as_call(example))
+        return _read(model, *as_call(example), experts)
 
 
 def _line(error: BaseException) -> str:
@@ -265,10 +266,10 @@ def _imitation(fake: FakeTensorMode, tensor: Tensor) -> Tensor:
     return FakeTensor(fake, shell, tensor.device)
 
 
-def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+def _read(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], experts: bool) -> Trace:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     state: dict[str, Tensor] = {}
-    tracer = Tracer()
+    tracer = Tracer(experts)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         state[name] = _imitation(fake, tensor)
         tracer.adopt(state[name], name, tensor)

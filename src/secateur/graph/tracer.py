@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from .example import Place, map_places
+from .experts import stated
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .lives import Lives
 from .numbers import Numbers
@@ -23,7 +24,8 @@ KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a 
 class Tracer(Watch):
     """Collects labels and records while a model runs on fake tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, experts: bool = False) -> None:
+        self.experts = experts  # whether they go before all else
         self.labels = Labels()
         self.carriers = Carriers()
         self.lives = Lives()
@@ -269,7 +271,9 @@ class Tracer(Watch):
         for axis, role in self._marks:
             roles[axis] |= role
         roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them
-        classes, frozen, owners = settle(self.labels, self.needs, self._pinned, attributes, roles)
+        classes, frozen, owners = settle(self.labels, self.needs, self._pinned, attributes, roles, self.experts)
+        read = set().union(self._pinned, *(attributes_in(need.source) for need in self.needs))
+        owners |= stated({a: n for a, n in attributes.items() if a not in read}, self.tensors, classes, roles)
         return Trace(
             classes=classes,
             frozen=frozen,
@@ -287,6 +291,7 @@ class Tracer(Watch):
             attributes=attributes,
             owners=owners,
             unused=tuple(n for n in self.tensors if n not in self._read),
+            experts=self.experts,
         )
 
     def _settle_writers(self) -> list[Writer]:

@@ -116,9 +116,9 @@ def trace(
     for name, tensor in [*parameters.items(), *model.named_buffers()]:
         if _is_broken(tensor, buffer=name not in parameters):
             raise BadModel(f"{name} holds NaN or infinity; no score or check of this model could be trusted")
-    record = read(model, example)
-    groups, stuck = find_groups(record)
     wanted = _kinds(kinds)
+    record = read(model, example, experts="expert" in wanted)
+    groups, stuck = find_groups(record)
     patterns = [frozen] if isinstance(frozen, (str, nn.Parameter)) else list(frozen)
     named = [_name(model, p) for p in patterns]
     deep = depth_groups(record) if "depth" in wanted else ()

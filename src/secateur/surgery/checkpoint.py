@@ -127,7 +127,7 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
         except PlanError as error:
             raise CheckpointError(f"{path} holds a plan that cannot be read: {error}") from error
         example = _on(from_json(facts["example"]), model)
-        apply(model, edits(trace(model, example, kinds=KINDS), plan))
+        apply(model, edits(_graph(model, example, plan), plan))
     _same_shapes(
         path, {n: list(t.shape) for n, t in tensors.items()}, {n: list(t.shape) for n, t in model.state_dict().items()}
     )
@@ -140,6 +140,13 @@ def load(path: str | os.PathLike[str], *, into: nn.Module) -> nn.Module:
     state.update(tensors)
     model.load_state_dict(state)
     return model
+
+
+def _graph(model: nn.Module, example: Any, plan: Plan) -> Graph:
+    """The graph that the plan was made for: one with experts only where it names any, for these may exclude others."""
+    graph = trace(model, example, kinds=[kind for kind in KINDS if kind != "expert"])
+    missing = {*plan.kept} - {group.name for group in graph.groups}
+    return trace(model, example, kinds=KINDS) if missing else graph
 
 
 def _on(example: Any, model: nn.Module) -> Any:

@@ -167,7 +167,7 @@ def _resized(graph: Graph, plan: Plan, original: nn.Module, shift: dict[str, Ten
     level = log.level
     try:
         log.setLevel(logging.CRITICAL)  # that this size may not fit is no news
-        trace = read(original, example)
+        trace = read(original, example, experts=graph.trace.experts)
         alive = _carried(graph, trace, plan)
         size = None if alive is None else _Size(trace, alive, example, original, shift)
         if size is not None:

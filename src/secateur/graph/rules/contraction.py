@@ -110,10 +110,11 @@ def mm(tracer: Tracer, call: Call) -> None:
 
 @rule("aten.addmm", "aten.baddbmm")
 def addmm(tracer: Tracer, call: Call) -> None:
-    """bias (n,) + (m, k) @ (k, n), or a batch of them with a bias each."""
+    """bias (n,) + (m, k) @ (k, n), or a batch of them; the bias may be of any shape that is spread over the product."""
     bias, a, b = call.args[:3]
-    _matmul(tracer, call, a, b, 1, bias if call.name.startswith("aten.addmm") else None)
-    if call.name.startswith("aten.baddbmm"):
+    plain = bias.dim() == 1 and bias.shape[0] == b.shape[-1]
+    _matmul(tracer, call, a, b, 1, bias if plain else None)
+    if not plain:
         output, own = call.outputs[0], tracer.axes(bias)
         axes = tracer.axes(output)
         joined = [tracer.unify(p, q) if p.size == q.size else p for p, q in zip(axes[-len(own) :], own, strict=True)]

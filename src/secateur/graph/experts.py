@@ -1,0 +1,61 @@
+"""How many experts there are, as modules and configs state it, also where the traced forward never reads it.
+
+Which int is read depends on how experts are computed (in a batch, grouped, one by one), and the model may be told to
+compute them in another way after the cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import Axis
+from .provenance import Attribute
+from .record import Owner, is_expert
+
+_NAME = re.compile(r"(moe_)?(num|n)_((local|routed)_)?experts")
+
+
+@dataclass(frozen=True)
+class Agreed(Owner):
+    """What counts the experts of several layers: it follows where these agree, and else stays."""
+
+    others: tuple[Axis, ...] = ()
+
+    def value(self, attribute: Attribute, values: dict[Attribute, int], kept: Callable[[Axis], int]) -> int:
+        """The attribute when `kept(axis)` indices of each are left."""
+        counts = {kept(axis) for axis in (self.axis, *self.others)}
+        return counts.pop() if len(counts) == 1 else values[attribute]
+
+
+def stated(
+    attributes: Mapping[Attribute, int],
+    tensors: Mapping[str, tuple[Axis, ...]],
+    classes: Axis,
+    roles: NDArray[np.int16],
+) -> dict[Attribute, Owner]:
+    """What the attributes named so count: the experts of all parameters in their module, of which there are as many."""
+    wanted = {a: n for a, n in attributes.items() if _NAME.fullmatch(a.name.rpartition(".")[2]) and a.position is None}
+    axes = list(_axes(tensors, classes, roles)) if wanted else []
+    found: dict[Attribute, Owner] = {}
+    for attribute, count in wanted.items():
+        inside = [axis for name, axis in axes if name.startswith(f"{attribute.path}." if attribute.path else "")]
+        if inside and all(axis.size == count for axis in inside):
+            found[attribute] = Agreed(inside[0], others=tuple(inside[1:]))
+    return found
+
+
+def _axes(
+    tensors: Mapping[str, tuple[Axis, ...]], classes: Axis, roles: NDArray[np.int16]
+) -> Iterator[tuple[str, Axis]]:
+    """(name of a tensor, an axis of it that experts number), each experts' axis in each module once."""
+    bits = np.zeros(int(classes.max()) + 1, dtype=np.int16)
+    np.bitwise_or.at(bits, classes, roles)
+    for name, held in tensors.items():
+        for axis in held:
+            if axis.size and is_expert(int(np.bitwise_and.reduce(bits[classes[axis]]))):
+                yield name, axis
