@@ -10,6 +10,7 @@ from gated import close, data, filled, gate_gradients, traced, weight_gradients
 from nets import fill, graph, images
 from secateur.criteria.taylor_bn import TaylorBN
 from secateur.errors import BadModel
+from secateur.evidence.collect import collect
 from secateur.testing import check_criterion
 
 
@@ -41,6 +42,16 @@ def test_the_identity_of_scale_and_shift():
     gradient = weight_gradients(net, x, y)
     product = net.n1.weight * gradient["n1.weight"] + net.n1.bias * gradient["n1.bias"]
     close(product.detach(), gate_gradients(net, [(x, y)])["one"][0])
+
+
+def test_gates_of_all_channels_together_are_the_scale_of_what_the_head_reads():
+    """Sum of z_k g_k = dL/dscale: no activation stands between the norm and a linear head."""
+    net = fill(nn.Sequential(nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(45, 3))).double().eval()
+    x, y = data()[0]
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    F.cross_entropy(net[2:](net[:2](x) * scale), y).backward()
+    found = collect(secateur.trace(net, x), {"gradients"}, batches=[(x, y)]).of("gradients", "0")
+    close(found["total"].sum(), scale.grad)
 
 
 def test_several_norms_are_squared_one_by_one():

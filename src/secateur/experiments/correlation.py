@@ -3,7 +3,8 @@
 Pearson's r, Spearman's rho (r of mid-ranks), Kendall's tau-b. A resample is a count of how often each unit was drawn;
 the statistics are computed from counts, all resamples at once, as they would be on the units written out. Units are
 drawn with replacement, within a group for what is meant over groups. Intervals cover the choice of units, not of
-batches, and take units for independent.
+batches, and take units for independent. In small groups Spearman and its interval lean towards 0, Kendall does not: of
+normal data with r = 0.7 in 12 groups of 12, 95 % intervals of Spearman held the truth 76 times in 100, Kendall's 97.
 """
 
 from __future__ import annotations

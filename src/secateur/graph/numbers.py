@@ -1,7 +1,7 @@
 """Numbers: tensors whose values are numbers of indices of an axis, as a top-k gives them, and what is counted by them.
 
-When an index goes, those behind it are renumbered: a tensor of numbers stays exact as long as it is only moved about and
-in the end picks, counts or marks indices of that very axis. Whoever reads it otherwise freezes the axis.
+When an index goes, those behind it are renumbered: a tensor of numbers stays exact as long as it is only moved about
+and in the end picks, counts or marks indices of that very axis. Whoever reads it otherwise freezes the axis.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Solver:
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
                 rank = int(self._rank[self.classes[part]].max())
-                last = self._experts != (self._leads(product, j) if self._experts else self._chooses(part))
+                last = not self._leads(product, j) if self._experts else self._chooses(part)
                 ranks.append((part.size == 1, last, -rank, -part.size, j))  # of a single index nothing can be cut
         return [j for *_, j in sorted(ranks)]
 

@@ -18,6 +18,7 @@ from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Ter
 from .residual import Carriers
 from .settle import settle
 
+Ran = tuple[str, tuple[Any, ...], list[Tensor]]  # name, arguments and outputs of an op
 KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a list of weights, which a cut renews
 
 
@@ -140,14 +141,8 @@ class Tracer(Watch):
         if self.is_static(w) and not self.is_static(x):
             self.mark(w_axis, IN)
 
-    def reduce(
-        self,
-        call: tuple[str, tuple[Any, ...], list[Tensor]],
-        over: Iterable[Axis],
-        groups: Axis | None = None,
-        least: int = 0,
-    ) -> None:
-        """An op, given as (name, arguments, outputs), sums, averages or ranks over axes; its outputs have labels."""
+    def reduce(self, call: Ran, over: Iterable[Axis], groups: Axis | None = None, least: int = 0) -> None:
+        """An op sums, averages or ranks over axes; its outputs have labels. Of the first axis `least` indices stay."""
         op, args, outputs = call
         over = tuple(over)
         if not any(is_live(axis) for axis in over):

@@ -60,11 +60,10 @@ def grouped_product(
     """(rows, K) with (experts, K, N) -> (rows, N): each row meets the expert that it was sent to."""
     output = x.new_empty((int(x.shape[0]), int(weight.shape[-1])))
     inputs, w = [t for t in (x, weight, offs, bias) if t is not None], tracer.axes(weight)
-    ends = None if offs is None or offs.dim() != 1 else tracer.numbers.axis(offs, "end")
-    if ends is None:
-        tracer.freeze(w[0], "rows are sent to experts by number")
-    else:  # of what is gone no row is sent
+    if offs is not None and offs.dim() == 1 and tracer.numbers.word(offs) == "end":  # to what is gone no row is sent
         tracer.mark(tracer.unify(tracer.axes(offs)[0], w[0]), EXPERT | IN)
+    else:
+        tracer.freeze(w[0], "rows are sent to experts by number")
     read, written = tracer.unify(tracer.axes(x)[1], w[1]), w[2]
     if bias is not None:
         tracer.unify(written, tracer.axes(bias)[-1])

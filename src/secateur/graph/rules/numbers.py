@@ -33,7 +33,7 @@ _SHAPED |= {f"aten.new_{kind}" for kind in ("zeros", "ones", "full", "empty", "e
 
 
 def follow(tracer: Tracer, call: Call) -> None:
-    """What is known of a call's inputs, said of its outputs; numbers that it reads in a way unknown freeze their axis."""
+    """What is known of inputs, said of outputs; numbers that are read in a way unknown freeze their axis."""
     if call.writes:
         for tensor in call.outputs:
             tracer.numbers.forget(tensor)
@@ -50,15 +50,16 @@ def follow(tracer: Tracer, call: Call) -> None:
 
 
 def _moved(tracer: Tracer, call: Call) -> None:
-    axes = [tracer.numbers.axis(t, "number") for t in call.inputs]
-    first = axes[0]
-    if first is None or any(axis is None or axis.size != first.size for axis in axes):
-        tracer.unread(*call.inputs[len(call.inputs) == 1 :])
-    else:
-        for axis in axes[1:]:
-            tracer.unify(first, axis)
-    if len(call.inputs) == 1 or first is not None:
-        pass_on(tracer, call.inputs[0], call.outputs)
+    """One tensor, or several of which each holds numbers of the same indices."""
+    if len(call.inputs) == 1:
+        return pass_on(tracer, call.inputs[0], call.outputs)
+    found = [tracer.numbers.axis(t, "number") for t in call.inputs]
+    axes = [axis for axis in found if axis is not None]
+    if len(axes) < len(found) or len({axis.size for axis in axes}) > 1:
+        return tracer.unread(*call.inputs)
+    for axis in axes[1:]:
+        tracer.unify(axes[0], axis)
+    return pass_on(tracer, call.inputs[0], call.outputs)
 
 
 def pass_on(tracer: Tracer, tensor: Tensor, outputs: Sequence[Tensor]) -> None:
