@@ -1,6 +1,7 @@
 """`secateur prune`, from the command line to the file that Python loads."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_without_data_for_people(secateur):
     code, out, err = secateur(*FAST, "--criterion", "l1", "--allocator", "uniform")
     assert code == 0
     assert "layer3.0.conv2" in out
-    assert "macs     747.1 k" in out
+    assert re.search(r"macs +747.1 k", out)
     assert "check: relative difference from the original with removed units masked:" in out
     assert "not saved: no --out" in out
     assert "accuracy" not in out

@@ -10,11 +10,9 @@ from torch import nn
 
 import secateur
 from nets import fill, graph, images
-from secateur.criteria.merging import Merging, Saliency, Step, compare, cutoff, saliency_of
-from secateur.errors import BadModel
+from secateur.criteria.merging import Saliency, Step, compare, cutoff, saliency_of
 from secateur.evidence.base import Evidence
 from secateur.groups.plan import Keep, Merge, Plan
-from secateur.testing import check_criterion
 
 GENERATOR = torch.Generator().manual_seed(3)
 
@@ -212,26 +210,6 @@ def test_the_bound(act):
             assert (moved <= bound * (1 + 1e-9)).all()
             tightest = max(tightest, float((moved / bound).max()))
     assert tightest > 0.2
-
-
-def test_a_unit_scores_what_its_cheapest_merge_costs():
-    g = graph("plain")
-    for group in g.groups:
-        found = Merging().score(group, Evidence(g.model))
-        assert torch.equal(found, saliency_of(group, Evidence(g.model)).matrix.amin(0))
-    check_criterion("merging")
-
-
-def test_a_group_of_one_unit():
-    g = secateur.trace(fill(nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2))), images(2, 3))
-    assert Merging().score(g["0"], Evidence(g.model)).tolist() == [0.0]
-
-
-def test_a_group_whose_weights_are_computed_is_refused():
-    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(7, 5)), nn.ReLU(), nn.Linear(5, 2))
-    g = secateur.trace(fill(net), images(4, 7))
-    with pytest.raises(BadModel, match="computed from others"):
-        secateur.score(g, "merging")
 
 
 @pytest.mark.parametrize("middle", [-20.0, 0.0, 3.0])

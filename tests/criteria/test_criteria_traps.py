@@ -7,7 +7,7 @@ from torch import nn
 import secateur
 from gated import Net, data, filled, traced
 from held import unchanged
-from nets import fill, images
+from nets import Head, fill, images
 from secateur.errors import BadModel, NeedsData
 
 WITH_DATA = ["taylor", "taylor-weight", "taylor-bn", "taylor-so", "taylor-activation", "fisher", "obd", "snip", "grasp"]
@@ -46,6 +46,21 @@ def test_a_group_of_one_unit(criterion):
     assert scores.shape == (1,)
     assert torch.isfinite(scores).all()
     assert scores[0] != 0
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(6, affine=True), nn.GroupNorm(6, 6)])
+@pytest.mark.parametrize("criterion", ["taylor", "taylor-so", "snip"])
+def test_a_gate_that_a_norm_undoes_is_refused_by_group(criterion, norm):
+    """Norms of one channel take its scale away in eval mode too; what remains is the rounding of a sum that cancels."""
+    net = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), norm, nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), Head(4, 3))
+    batches = [(x.float(), y) for x, y in data()]
+    graph = secateur.trace(fill(net), batches[0][0])
+    with pytest.raises(BadModel, match=r"of '0': a norm behind it takes the scale .* use a criterion .*frozen='0'"):
+        secateur.score(graph, criterion, batches=batches)
+    fisher = secateur.score(graph, "fisher", batches=batches)["0"]  # gates where layers read, behind the norm
+    assert fisher.min() > 1e-6
+    apart = secateur.trace(net, batches[0][0], frozen="0")
+    assert secateur.score(apart, criterion, batches=batches)["3"].max() > 1e-9
 
 
 @pytest.mark.parametrize("criterion", WITH_DATA)

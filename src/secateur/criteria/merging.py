@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from ..errors import BadModel
 from ..evidence.base import Evidence
 from ..groups.folded import folded_rows
 from ..groups.group import Group
-from .base import CHUNK, Criterion, criterion
+from .base import CHUNK
 
 NEAR = 1e-6  # of squared lengths: below, a difference of products is not exact enough
 FREE = 1e-9  # of the median: merges that cost less do not count where to stop
@@ -150,12 +151,19 @@ def cutoff(saliencies: Sequence[float]) -> float:
     return math.exp(float(fit.x[1]))
 
 
-@criterion("merging")
-@dataclass(frozen=True)
-class Merging(Criterion):
-    """s_j = min over i of <a_j^2> |w_i - w_j|^2: what it costs that unit j goes and its nearest takes over."""
+def until_cutoff(steps: Sequence[Step]) -> list[Step]:
+    """Of all merges of a group in turn, those before the first that costs more than their cut-off."""
+    limit = cutoff([step.saliency for step in steps]) if steps else 0.0
+    return list(takewhile(lambda step: step.saliency <= limit, steps))
 
-    def score(self, group: Group, evidence: Evidence) -> Tensor:
-        """(units,)."""
-        found = saliency_of(group, evidence).matrix
-        return found.amin(0) if group.size > 1 else torch.zeros(1, dtype=torch.float64)
+
+def turns(steps: Sequence[Sequence[Step]], scales: Sequence[float]) -> NDArray[np.int64]:
+    """(merges,) whose turn it is, by number: each time that of the group whose next merge is the cheapest, all
+    saliencies of a group divided by its scale."""
+    keys, groups = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+    for number, (held, scale) in enumerate(zip(steps, scales, strict=True)):
+        # A merge waits for the dearer ones before it in its group.
+        keys.append(np.maximum.accumulate(np.array([s.saliency / scale for s in held])))
+        groups.append(np.full(len(held), number))
+    group = np.concatenate(groups)
+    return group[np.lexsort((group, np.concatenate(keys)))]

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .gradients import gate_gradient, gate_parameters, gated
+from .gradients import gate_gradient, gate_parameters, gated, idle
 
 Named = Mapping[str, Tensor | None]
 # How torch says that an op has no second derivative.
@@ -58,6 +58,7 @@ class Curvature(Collector):
         """One more."""
         try:
             if not self._count:
+                self.missing |= idle(self.graph.model, self._groups, gradients)
                 check_twice(gradients)
             gates = hessian_product(gradients, {n: self._scaled(held[n], n) for n in self._gates}, held)
             flow = hessian_product(gradients, {n: gradients[n] for n in self._weights}, held)

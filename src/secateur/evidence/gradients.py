@@ -7,7 +7,7 @@ gamma * dL/dgamma + beta * dL/dbeta, for a layer without a norm sum(w * dL/dw) +
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from ..errors import BadModel
 from ..groups.graph import Graph
 from ..groups.group import Group, Source
 from .base import Collector, Fields, Sampling, collector
+
+CANCELS = 1e-4  # what is left of a sum in single precision whose terms cancel
 
 
 @collector("gradients")
@@ -36,6 +38,8 @@ class Gradients(Collector):
 
     def batch(self, gradients: Mapping[str, Tensor | None], held: Mapping[str, Tensor]) -> None:
         """One more."""
+        if not self._count:
+            self.missing |= idle(self.graph.model, self._groups, gradients)
         self._count += 1
         for group in self._groups:
             g = gate_gradient(self.graph.model, group, gradients)
@@ -44,7 +48,8 @@ class Gradients(Collector):
     def values(self) -> dict[str, Fields]:
         """By group."""
         count = torch.tensor(self._count)
-        return {n: {"total": s[0], "square": s[1], "absolute": s[2], "count": count} for n, s in self._sums.items()}
+        sums = {n: s for n, s in self._sums.items() if n not in self.missing}
+        return {n: {"total": s[0], "square": s[1], "absolute": s[2], "count": count} for n, s in sums.items()}
 
 
 def gated(graph: Graph) -> tuple[list[Group], dict[str, str]]:
@@ -73,8 +78,21 @@ def gate_parameters(source: Source) -> list[tuple[str, int]]:
     return [(n, a) for n, a in ((writer.weight, writer.weight_axis), (writer.bias, 0)) if n is not None]
 
 
-def gate_gradient(model: nn.Module, group: Group, gradients: Mapping[str, Tensor | None]) -> Tensor:
-    """dL/dgate of each unit, summed over the layers that share the gate: (units,) float64.
+def idle(model: nn.Module, groups: Iterable[Group], gradients: Mapping[str, Tensor | None]) -> dict[str, str]:
+    """Group -> why its gates do nothing: in front of an instance norm, all that a unit's weights do cancels."""
+    why = "a norm behind it takes the scale of each unit away, so that a gate in front of it does nothing"
+    found = {}
+    for group in groups:
+        total, parts = (gate_gradient(model, group, gradients, parts=p).abs().sum() for p in (False, True))
+        if parts > 0 and total < CANCELS * parts:
+            found[group.name] = why
+    return found
+
+
+def gate_gradient(
+    model: nn.Module, group: Group, gradients: Mapping[str, Tensor | None], *, parts: bool = False
+) -> Tensor:
+    """dL/dgate of each unit, summed over the layers that share the gate: (units,) float64; `parts`: of sizes alone.
 
     With Hessian-vector products in place of gradients: the gate's Hessian times what the gates were multiplied with.
     """
@@ -88,5 +106,6 @@ def gate_gradient(model: nn.Module, group: Group, gradients: Mapping[str, Tensor
                 continue  # the gradient of a parameter that is used twice is the sum over its uses already
             seen.add(name)
             product = (model.get_parameter(name).detach() * gradient.detach()).to("cpu", torch.float64).movedim(axis, 0)
+            product = product.abs() if parts else product
             total += product.reshape(product.shape[0], -1).sum(1)[index].reshape(group.size, -1).sum(1)
     return total

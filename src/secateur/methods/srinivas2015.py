@@ -21,21 +21,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..allocation.base import least_removal
 from ..cost.budget import Budget
 from ..cost.cost import CostModel
-from ..criteria.merging import Merging, Step, cutoff, saliency_of
-from ..errors import BadModel, BudgetUnreachable, SurgeryError
+from ..criteria.merging import Step, saliency_of, turns, until_cutoff
+from ..criteria.merging_cost import MergingCost
+from ..errors import BudgetUnreachable, SurgeryError
 from ..evidence.base import Batches, Evidence, Loss
 from ..groups.graph import Graph
 from ..groups.plan import Keep, Merge, Plan
 from ..surgery.homogeneous import homogeneous
 from ..surgery.mergeable import Mergeable, mergeable
 from .base import Method, method
-
-SHOWN = 3  # groups that cannot be merged which an error names
 
 
 @method("srinivas2015")
@@ -45,7 +43,7 @@ class NeuronMerging(Method):
 
     scaled: bool = False
     paper = "Srinivas & Babu, BMVC 2015 (1507.06149)"
-    criterion = Merging()
+    criterion = MergingCost()
 
     def plan(
         self,
@@ -60,31 +58,27 @@ class NeuronMerging(Method):
 
         Raises `SurgeryError` where no group can be merged, `BudgetUnreachable`, `NothingToDo`.
         """
-        if any(p.is_meta for p in graph.model.parameters()):
-            raise BadModel("the model is on the meta device and has no weights to compare; make the plan by hand")
         may = mergeable(graph, graph.groups)
         if not may.kin:
-            raise SurgeryError(f"units of no group can be merged. {_reasons(may)}")
+            raise SurgeryError(f"units of no group can be merged. {may.reasons()}")
         steps, scales = self._steps(graph, may)
         if budget is None:
-            return _plan(
-                graph, {name: _below(held, cutoff([s.saliency for s in held])) for name, held in steps.items() if held}
-            )
-        order = _order(steps, scales)
+            return _plan(graph, {name: until_cutoff(held) for name, held in steps.items()})
         names = list(steps)
+        order = turns([steps[name] for name in names], [scales[name] for name in names])
 
-        def counts(step: int) -> dict[str, int]:
+        def made(step: int) -> dict[str, int]:
             return dict(zip(names, np.bincount(order[:step], minlength=len(names)).tolist(), strict=True))
 
         def widths(step: int) -> dict[str, int]:
-            made = counts(step)
-            return {g.name: g.size - made.get(g.name, 0) for g in graph.groups}
+            gone = made(step)
+            return {g.name: g.size - gone.get(g.name, 0) for g in graph.groups}
 
         try:
-            made = counts(least_removal(order.size, widths, CostModel(graph), budget))
+            least = least_removal(order.size, widths, CostModel(graph), budget)
         except BudgetUnreachable as error:
-            raise BudgetUnreachable(f"{error}. {_reasons(may)}" if may.refused else str(error)) from error
-        return _plan(graph, {name: steps[name][:n] for name, n in made.items()})
+            raise BudgetUnreachable(f"{error}. {may.reasons()}" if may.refused else str(error)) from error
+        return _plan(graph, {name: steps[name][:n] for name, n in made(least).items()})
 
     def _steps(self, graph: Graph, may: Mergeable) -> tuple[dict[str, list[Step]], dict[str, float]]:
         """For each group all merges in turn, and the mean saliency of all pairs at the start."""
@@ -95,26 +89,9 @@ class NeuronMerging(Method):
         for name, kin in may.kin.items():
             held = saliency_of(graph[name], evidence, scaled=name in scale, kin=torch.from_numpy(kin))
             pairs = held.matrix[held.matrix.isfinite()]
-            means[name] = float(pairs.mean()) if pairs.numel() else 1.0
+            means[name] = (float(pairs.mean()) if pairs.numel() else 0.0) or 1.0
             steps[name] = list(held.steps())
         return steps, means
-
-
-def _order(steps: Mapping[str, list[Step]], scales: Mapping[str, float]) -> NDArray[np.int64]:
-    """(merges,) the group number of each merge, cheapest first: always the group whose next merge is the cheapest."""
-    keys, groups = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
-    for number, (name, held) in enumerate(steps.items()):
-        # A merge waits for the dearer ones before it in its group.
-        keys.append(np.maximum.accumulate([s.saliency / (scales[name] or 1.0) for s in held]) if held else keys[0])
-        groups.append(np.full(len(held), number))
-    group, key = np.concatenate(groups), np.concatenate(keys)
-    return group[np.lexsort((group, key))]
-
-
-def _below(steps: list[Step], limit: float) -> list[Step]:
-    """Up to the first that costs more than the limit."""
-    over = (i for i, step in enumerate(steps) if step.saliency > limit)
-    return steps[: next(over, len(steps))]
 
 
 def _plan(graph: Graph, made: Mapping[str, list[Step]]) -> Plan:
@@ -127,10 +104,3 @@ def _plan(graph: Graph, made: Mapping[str, list[Step]]) -> Plan:
     plan = Plan(edits=(*keeps, *merges))
     plan.check(graph)
     return plan
-
-
-def _reasons(may: Mergeable) -> str:
-    told = [f"units of group {name!r} cannot be merged: {why}" for name, why in may.refused.items()]
-    return "; ".join(told[:SHOWN]) + (
-        f"; nor can those of {len(told) - SHOWN} more groups" if len(told) > SHOWN else ""
-    )

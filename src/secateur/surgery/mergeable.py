@@ -33,6 +33,7 @@ from .precise import InFloat64
 from .verify import other_example
 
 TOLERANCE = 1e-9
+SHOWN = 3  # groups that an error names
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Mergeable:
     kin: dict[str, NDArray[np.int64]]  # (units,) the first unit that each can be merged with, perhaps itself
     between: dict[str, tuple[str, ...]]  # tensors that stand between those that write the group and those that read it
     refused: dict[str, str]  # group name -> reason
+
+    def reasons(self) -> str:
+        """Why groups were refused, the first few by name."""
+        told = [f"units of group {name!r} cannot be merged: {why}" for name, why in self.refused.items()]
+        more = f"; nor can those of {len(told) - SHOWN} more groups" if len(told) > SHOWN else ""
+        return "; ".join(told[:SHOWN]) + more
 
 
 def check_merges(graph: Graph, plan: Plan) -> None:
