@@ -74,7 +74,8 @@ def random_plan(graph: Graph, seed: int = 0, *, keep: float | None = None) -> Pl
     rng = np.random.default_rng(seed)
     kept = {}
     for group in graph.groups:
-        width = int(rng.integers(1, group.size + 1)) if keep is None else max(1, int(keep * group.size))
+        least = max(1, group.least)
+        width = int(rng.integers(least, group.size + 1)) if keep is None else max(least, int(keep * group.size))
         kept[group.name] = np.sort(rng.permutation(group.size)[:width]).tolist()
     return Plan.keeping(graph, kept)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import secateur
 from nets import fill, graph, images
-from secateur.criteria.merging import Saliency, Step, compare, cutoff, saliency_of
+from secateur.criteria.merging import Saliency, Step, compare, cutoff, saliency_of, turns, until_cutoff
 from secateur.evidence.base import Evidence
 from secateur.groups.plan import Keep, Merge, Plan
 
@@ -237,3 +237,23 @@ def test_the_cut_off_of_values_without_a_spread_is_their_median(values, expected
 
 def test_a_step_is_plain_data():
     assert Step(3, 1, 1.0, 0.5)._asdict() == {"unit": 3, "into": 1, "factor": 1.0, "saliency": 0.5}
+
+
+def steps(*saliencies):
+    return [Step(unit, 99, 1.0, s) for unit, s in enumerate(saliencies)]
+
+
+def test_a_group_stops_at_the_first_merge_above_its_cut_off():
+    held = steps(0.0, 1.0, 9.0, 1.0, 1.1, 0.9, 8.0, 9.0)
+    assert 1.0 <= cutoff([s.saliency for s in held]) < 8.0
+    assert until_cutoff(held) == held[:2]
+    assert until_cutoff([]) == []
+    assert until_cutoff(held[:1]) == held[:1]
+
+
+def test_it_is_the_turn_of_the_group_whose_next_merge_is_cheapest():
+    first, second = steps(5.0, 1.0, 6.0), steps(30.0, 40.0, 55.0)
+    assert turns([first, second], [1.0, 10.0]).tolist() == [1, 1, 0, 0, 1, 0]
+    assert turns([first, second], [1.0, 1e-9]).tolist() == [0, 0, 0, 1, 1, 1]
+    assert turns([first, [], first], [1.0, 1.0, 1.0]).tolist() == [0, 0, 2, 2, 0, 2]
+    assert turns([], []).tolist() == []

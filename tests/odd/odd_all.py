@@ -3,6 +3,7 @@
 import odd_attention
 import odd_attention_more
 import odd_conv
+import odd_experts
 import odd_moves
 import odd_norms
 import odd_outputs
@@ -16,6 +17,7 @@ FILES = (
     odd_attention,
     odd_attention_more,
     odd_conv,
+    odd_experts,
     odd_moves,
     odd_norms,
     odd_outputs,

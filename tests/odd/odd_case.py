@@ -15,6 +15,7 @@ from torch import nn
 from held import tensors_of
 from nets import fill, images
 from secateur.groups.graph import Graph, trace
+from secateur.groups.group import WIDTHS
 from secateur.groups.plan import Plan
 
 SQUARE, FLAT, WORDS = images(2, 1, 8, 8), images(2, 12), images(2, 5, 12)  # (B, C, H, W), (B, D), (B, T, D)
@@ -37,6 +38,7 @@ class Case:
     frozen: Mapping[str, str] = field(default_factory=dict)
     reference: Literal["readers", "both", "none"] = "readers"
     batch: int | None = 0  # the axis of the inputs along which a batch may grow; None: the author fixed it
+    kinds: tuple[str, ...] = WIDTHS
 
 
 CASES: dict[str, Case] = {}
@@ -73,7 +75,7 @@ def new(name: str) -> nn.Module:
 @cache
 def graph(name: str) -> Graph:
     """The net, traced once for all tests."""
-    return trace(new(name), CASES[name].example)
+    return trace(new(name), CASES[name].example, kinds=CASES[name].kinds)
 
 
 def prunable(g: Graph) -> dict[str, int]:

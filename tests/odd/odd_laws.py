@@ -77,7 +77,8 @@ class Laws:
         """The whole sentence, with no options, by a budget that whole units can meet."""
         model = new(name)
         with unchanged(model):
-            pruned = secateur.prune(model, CASES[name].example, budget=secateur.Budget(params=0.93))
+            budget = secateur.Budget(params=0.93)
+            pruned = secateur.prune(model, CASES[name].example, budget=budget, kinds=CASES[name].kinds)
         assert pruned.check.max_error <= 1e-6
         assert type(pruned.model) is type(model)
         assert pruned.after.params == sum(p.numel() for p in pruned.model.parameters()) <= 0.93 * pruned.before.params

@@ -83,8 +83,8 @@ Kinds = Annotated[
     option(
         "--kinds",
         "KINDS",
-        "Kinds of unit that may be removed, joined by commas: channel, head, neuron, stream, block (the default), and depth "
-        "(whole residual blocks, for criterion block-influence) and expert.",
+        "Kinds of unit that may be removed, joined by commas: channel, head, neuron, stream, block (the default), "
+        "depth (whole residual blocks, for criterion block-influence) and expert.",
         CHOICE,
     ),
 ]

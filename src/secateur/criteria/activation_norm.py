@@ -35,9 +35,9 @@ class ActivationNorm(Criterion):
         found = evidence.of("activations", group.name)
         if not self.weights:
             return found["energy"].sqrt()[found["new"]].sum(0)
-        if not any(m.reads for m in group.members):
+        if not found["weighs"].any():
             raise BadModel(
                 f"no layer that reads group {group.name!r} has a weight of its own; use weights=False, or "
                 f"frozen={group.name!r}"
             )
-        return found["weighted"].sum(0)
+        return found["weighted"][found["weighs"]].sum(0)

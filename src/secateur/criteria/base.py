@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -95,7 +95,7 @@ def reduce_rows(
     return combined([_rowwise(w, s, f) if rowwise else f(part(w, s, slice(None))) for w, s in found], reduction)
 
 
-def combined(each: Sequence[Tensor], reduction: Reduction) -> Tensor:
+def combined(each: list[Tensor], reduction: Reduction) -> Tensor:
     """(units,) from the (units,) of each writing layer, by the reductions of `reduce_rows`."""
     if reduction == "first":
         return each[0]

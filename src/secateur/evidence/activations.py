@@ -22,8 +22,8 @@ class Activations(Collector):
 
     sums over examples and positions of `zeros` [x = 0], `sum` x, `absolute` |x|, `square` x^2; `energy`, the sum over
     examples of (mean over positions of |x|)^2; the `lowest` and `highest` x; `weighted`, the sum over the layer's
-    weights w that meet the unit of |w| * sqrt(sum x^2), 0 where they are no parameter. `count` (readers,) values of a
-    unit seen; `new` (readers,) whether the layer reads another tensor than the layer that read before it.
+    weights w that meet the unit of |w| * sqrt(sum x^2). (readers,): `count` of values of a unit seen; `new`, whether
+    the layer reads another tensor than the layer that read before it; `weighs`, whether its weights are a parameter.
     """
 
     reads = True
@@ -31,16 +31,16 @@ class Activations(Collector):
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         super().__init__(graph, sampling)
         self._held: dict[int, tuple[Reader, Seen, bool]] = {}  # by number of the reader
-        self._last: tuple[Tensor, Seen] | None = None
+        self._last: tuple[Tensor, int, Seen] | None = None  # and the tensor's version when it was read
 
     def read(self, read: Read) -> None:
         """One more."""
         if not read.x.is_floating_point():
             return
-        new = self._last is None or not _same(read.x, self._last[0])
+        new = self._last is None or not _same(read.x, *self._last[:2])
         if self._last is None or new:
-            self._last = read.x, Seen.of(read)
-        seen, number = self._last[1], read.reader.contraction.number
+            self._last = read.x, read.x._version, Seen.of(read)
+        seen, number = self._last[2], read.reader.contraction.number
         if number in self._held:
             _, before, was_new = self._held[number]
             seen, new = seen.plus(before), new or was_new
@@ -93,14 +93,15 @@ class Seen:
             "highest": self.highest[index].amax(1),
             "weighted": reader.per_unit(group, torch.zeros_like(norms) if weights is None else weights * norms),
             "count": torch.tensor(self.rows * index.shape[1]),
+            "weighs": torch.tensor(weights is not None),
         }
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
-    """Whether these are one tensor, unchanged since; y is held, so that its memory is nobody else's."""
+def _same(x: Tensor, y: Tensor, version: int) -> bool:
+    """Whether x is y, unchanged since it had this version; y is held, so that its memory is nobody else's."""
     if x.device != y.device or x.data_ptr() != y.data_ptr():
         return False
-    return (x.shape, x.stride(), x._version) == (y.shape, y.stride(), y._version)
+    return (x.shape, x.stride(), x._version) == (y.shape, y.stride(), version)
 
 
 def _chunks(x: Tensor) -> Iterator[Tensor]:

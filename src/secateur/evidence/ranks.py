@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..errors import NeedsData
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
 from .readers import Read, Reader
@@ -49,6 +50,8 @@ class Ranks(Collector):
         number = read.reader.contraction.number
         _, held, count = self._sums.get(number, (read.reader, torch.zeros(maps.shape[1], dtype=torch.float64), 0))
         taken = maps[: max(0, self.sampling.images - count)]
+        if not torch.isfinite(taken).all():
+            raise NeedsData(f"batch {read.batch} gives feature maps of NaN or infinity, which have no rank")
         self._sums[number] = read.reader, held + ranks(taken).sum(0), count + len(taken)
 
     def _maps(self, read: Read) -> Tensor | None:
@@ -94,7 +97,9 @@ class _Pooled(TorchFunctionMode):
     def source(self, x: Tensor) -> Tensor | None:
         """The maps that this was made from."""
         held = self._result
-        return self._maps if held is not None and held.data_ptr() == x.data_ptr() and len(held) == len(x) else None
+        if held is None or held.data_ptr() != x.data_ptr() or (len(held), held.numel()) != (len(x), x.numel()):
+            return None
+        return self._maps
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -44,7 +44,8 @@ class Solver:
             self._join()
             free = [(p, self._free(p)) for p in left]
             forced = [(p, parts) for p, parts in free if len(parts) <= 1]
-            now = forced or [(p, parts) for p, parts in free if self._experts and self._leads(p, parts[0])] or free
+            led = [(p, parts) for p, parts in free if self._experts and min(self._follows(p, parts[0])) < 1]
+            now = forced or led[:1] or free  # one by one, since others may be bound to go as the first does
             for p, parts in now:
                 self._choose(p, parts)
             done = {id(p) for p, _ in now}
@@ -93,22 +94,18 @@ class Solver:
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
                 rank = int(self._rank[self.classes[part]].max())
-                last = not self._leads(product, j) if self._experts else self._chooses(part)
-                ranks.append((part.size == 1, last, -rank, -part.size, j))  # of a single index nothing can be cut
+                ranks.append((part.size == 1, self._follows(product, j), -rank, -part.size, j))  # one cannot be cut
         return [j for *_, j in sorted(ranks)]
 
-    def _chooses(self, part: Axis) -> bool:
-        """Whether numbers choose among the indices of a part."""
-        return bool((self._bits[self.classes[part]] & EXPERT).any())
-
-    def _leads(self, product: Product, j: int) -> bool:
-        """Whether a part is of experts, or just the one along which an axis of experts runs."""
-        own = self._bits[self.classes[product.parts[j]]].tolist()
-        if any(map(is_expert, own)):
-            return True
-        whole = self.classes[product.whole].reshape([p.size for p in product.parts])
-        alike = all((whole == whole.take([0], axis=i)).all() for i in range(whole.ndim) if i != j)
-        return alike and any(map(is_expert, self._bits[whole].flatten().tolist()))
+    def _follows(self, product: Product, j: int) -> tuple[bool, bool]:
+        """Where a part stands; if experts are asked for, first the one along which a whole axis of experts runs."""
+        own, sizes = self._bits[self.classes[product.parts[j]]], [p.size for p in product.parts]
+        if not self._experts:
+            return False, bool((own & EXPERT).any())
+        whole = self.classes[product.whole].reshape(sizes)
+        along = all((whole == whole.take([0], axis=i)).all() for i in range(len(sizes)) if i != j)
+        runs = along and any(map(is_expert, self._bits[whole].flatten().tolist()))
+        return not runs, not any(map(is_expert, own.tolist()))
 
     def _choose(self, product: Product, parts: list[int]) -> None:
         """Cut the first of these parts, the others stay whole; without any the whole axis stays."""

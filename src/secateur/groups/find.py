@@ -145,6 +145,8 @@ def _assemble(
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
             kind, least = kind_name(int(bits[family[0]]), written), _taken(trace, family)
+            if kind == "expert":  # what they give together is written by no layer of its own
+                written = [s for s in written if not s.writer.computed]
             groups.append(Group(name, int(family.size), tuple(held), tuple(written), family, kind, least))
     return tuple(groups), tuple(frozen)
 

@@ -149,11 +149,13 @@ def index(tracer: Tracer, call: Call) -> None:
     if any(t is not None and t.dtype in (torch.bool, torch.uint8) and t.dim() != 1 for t in at):
         return freeze_all(tracer, call, "picked by a mask")
     read = [d for d, t in enumerate(at) if t is not None]
+    experts = False
     for d in read:
         if "put" in call.name or not picked(tracer, axes[d], at[d], EXPERT):
             tracer.freeze(axes[d], "its indices are read by number")
         elif tracer.is_static(x):
             tracer.mark(axes[d], IN)
+            experts = True
     for tensor in at:
         if tensor is not None:
             for axis in tracer.axes(tensor):
@@ -167,7 +169,7 @@ def index(tracer: Tracer, call: Call) -> None:
         return _put(tracer, call, axes, made)
     tracer.set(call.outputs[0], made)
     pass_on(tracer, x, call.outputs)
-    if tracer.is_static(x) and x.dim() > 2:  # the weights of the experts that tokens were sent to
+    if tracer.is_static(x) and (x.dim() > 2 or experts):  # the weights of the experts that tokens were sent to
         tracer.chosen(call.outputs[0], x)
     return None
 
@@ -193,6 +195,7 @@ def index_select(tracer: Tracer, call: Call) -> None:
         tracer.freeze(axes[d], "its indices are read by number")
     elif tracer.is_static(x):
         tracer.mark(axes[d], IN)
+        tracer.chosen(call.outputs[0], x)
     pass_on(tracer, x, call.outputs)
     axes[d] = frozen_axis(call.outputs[0].shape[d])
     if call.name.startswith("aten.gather"):
@@ -227,6 +230,7 @@ def embedding(tracer: Tracer, call: Call) -> None:
     if not picked(tracer, rows, at, EXPERT):
         tracer.freeze(rows, "rows of a table are read by number")
     if tracer.is_static(table):
+        tracer.mark(rows, IN)
         tracer.mark(width, OUT)
         tracer.writer(call.outputs[0], "embedding", table, width, None, axis=width)
     tracer.set(call.outputs[0], (*tracer.axes(at), width))

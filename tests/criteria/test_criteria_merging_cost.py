@@ -1,0 +1,57 @@
+"""What merging costs, as a criterion: the least of what its merges would cost."""
+
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from nets import fill, graph, images
+from secateur.criteria.merging import saliency_of
+from secateur.criteria.merging_cost import MergingCost
+from secateur.errors import BadModel
+from secateur.evidence.base import Evidence
+from secateur.testing import check_criterion
+
+
+def test_the_contract():
+    check_criterion("merging-cost")
+
+
+def test_a_unit_scores_what_its_cheapest_merge_costs():
+    g = graph("plain")
+    for group in g.groups:
+        found, matrix = MergingCost().score(group, Evidence(g.model)), saliency_of(group, Evidence(g.model)).matrix
+        for unit in range(group.size):
+            assert found[unit] == min(matrix[i, unit] for i in range(group.size) if i != unit)
+
+
+def test_a_duplicate_and_its_original_score_nothing_and_so_does_a_unit_that_nothing_reads():
+    net = fill(nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4)))
+    with torch.no_grad():
+        for tensor in (net[0].weight, net[0].bias, net[1].weight, net[1].bias, net[1].running_mean, net[1].running_var):
+            tensor[7] = tensor[2]
+        net[3].weight[:, 4] = 0
+    g = secateur.trace(net, images(3, 6))
+    assert (secateur.score(g, "merging-cost")["0"] == 0).nonzero().flatten().tolist() == [2, 4, 7]
+
+
+def test_the_weights_before_a_norm_do_not_count_where_the_norm_undoes_them():
+    net = fill(nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9, eps=0.0), nn.ReLU(), nn.Linear(9, 4))).double()
+    g = secateur.trace(net, images(3, 6).double())
+    before = secateur.score(g, "merging-cost")["0"]
+    with torch.no_grad():
+        for tensor, power in ((net[0].weight, 1), (net[0].bias, 1), (net[1].running_mean, 1), (net[1].running_var, 2)):
+            tensor[3] *= 5.0**power
+    torch.testing.assert_close(secateur.score(g, "merging-cost")["0"], before)
+
+
+def test_a_group_of_one_unit():
+    g = secateur.trace(fill(nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2))), images(2, 3))
+    assert MergingCost().score(g["0"], Evidence(g.model)).tolist() == [0.0]
+
+
+def test_a_group_whose_weights_are_computed_is_refused():
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(7, 5)), nn.ReLU(), nn.Linear(5, 2))
+    g = secateur.trace(fill(net), images(4, 7))
+    with pytest.raises(BadModel, match="computed from others"):
+        secateur.score(g, "merging-cost")
