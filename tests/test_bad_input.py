@@ -78,7 +78,7 @@ def test_unknown_names_suggest_the_nearest(options, reason):
 
 def test_no_data_for_a_criterion_that_needs_it():
     model = fresh("plain")
-    with unchanged(model), pytest.raises(NeedsData, match="needs gradients: give batches="):
+    with unchanged(model), pytest.raises(NeedsData, match="gradients must be collected: give batches="):
         secateur.prune_(model, X, budget=HALF, criterion="taylor")
 
 

@@ -37,7 +37,7 @@ def test_the_nearest_name_is_suggested(name, near):
 
 
 def test_nothing_is_near():
-    with pytest.raises(UnknownName, match=r"there is no criterion 'zzzzzz'\. Known: bn-scale, "):
+    with pytest.raises(UnknownName, match=r"there is no criterion 'zzzzzz'\. Known: activation-norm, "):
         CRITERIA.make("zzzzzz")
 
 

@@ -8,7 +8,8 @@ import torch
 
 import secateur
 from nets import graph
-from secateur.allocation.knapsack import Knapsack, most_worth
+from secateur.allocation.frontier import most_worth
+from secateur.allocation.knapsack import Knapsack
 from secateur.allocation.ranked import Ranked
 from secateur.cost.cost import CostModel
 from secateur.errors import BadBudget, BudgetUnreachable

@@ -73,12 +73,13 @@ def test_weights_by_hand():
 
 def test_every_position_of_a_flattened_channel_goes_to_its_own():
     g = graph("flat")
-    plan = merging(g, {"two": (1, 4)})
-    small = secateur.cut(g, plan).model
+    merge = Merge(group="two", units=(1, 2), into=(4, 0), factors=(0.5, -2.0))
+    small = secateur.cut(g, Plan(edits=(Keep(group="two", units=(0, 3, 4)), merge))).model
     own = g.model.hidden.weight.detach().double().reshape(11, 5, 16)
-    wanted = own[:, [0, 2, 3, 4]].clone()
-    wanted[:, 3] += own[:, 1]
-    assert torch.equal(small.hidden.weight, wanted.reshape(11, 64).float())
+    wanted = own[:, [0, 3, 4]].clone()
+    wanted[:, 2] += 0.5 * own[:, 1]
+    wanted[:, 0] -= 2.0 * own[:, 2]
+    assert torch.equal(small.hidden.weight, wanted.reshape(11, 48).float())
 
 
 def test_each_reader_is_merged():

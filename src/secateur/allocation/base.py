@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..cost.budget import Budget
 from ..cost.cost import Cost, CostModel
 from ..errors import BadBudget, BudgetUnreachable, UnknownName
@@ -88,6 +91,23 @@ def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: Cos
         middle = (low + high) // 2
         low, high = (low, middle) if meets(middle) else (middle, high)
     return high
+
+
+def without_lowest(
+    graph: Graph, group: NDArray[np.int64], unit: NDArray[np.int64], drop: int, budget: Budget | None
+) -> Plan:
+    """A plan without the first `drop` of these units, given as number of the group and unit, lowest first.
+
+    Raises `BadBudget` where a budget is given too, `BudgetUnreachable` where there are fewer.
+    """
+    if budget is not None:
+        raise BadBudget(f"Ranked(drop={drop}) and budget {budget}: give one of them")
+    if group.size < drop:
+        raise BudgetUnreachable(f"drop={drop} units asked, and only {group.size} may go; give less")
+    gone = [unit[:drop][group[:drop] == number] for number in range(len(graph.groups))]
+    return Plan.keeping(
+        graph, {g.name: np.delete(np.arange(g.size), units) for g, units in zip(graph.groups, gone, strict=True)}
+    )
 
 
 def unreachable(budget: Budget, limits: dict[str, float], least: Cost, dense: Cost) -> str:

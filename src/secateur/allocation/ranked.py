@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ..cost.budget import Budget
 from ..cost.cost import CostModel
-from ..errors import BadBudget, BudgetUnreachable
+from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.group import Group
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import Allocator, allocator, check_power, least_removal, multiples, per_group, rounded
+from .base import Allocator, allocator, check_power, least_removal, multiples, per_group, rounded, without_lowest
 
 
 @allocator("ranked")
@@ -55,7 +55,7 @@ class Ranked(Allocator):
         """The plan that removes the fewest units, in rank order, that meets the budget."""
         group, unit = self.order(graph, scores, cost)
         if self.drop is not None:
-            return self._dropping(graph, group, unit, budget)
+            return without_lowest(graph, group, unit, self.drop, budget)
         if budget is None:
             raise BadBudget(
                 "the ranked allocator needs a budget, such as Budget(macs=0.5); Uniform(keep=0.5) does without"
@@ -69,16 +69,6 @@ class Ranked(Allocator):
         for g in graph.groups:
             rising = np.argsort(scores[g.name].numpy(), kind="stable")
             kept[g.name] = np.sort(rising[g.size - left[g.name] :])
-        return Plan.keeping(graph, kept)
-
-    def _dropping(self, graph: Graph, group: NDArray[np.int64], unit: NDArray[np.int64], budget: Budget | None) -> Plan:
-        """The plan without the lowest `drop` units."""
-        if budget is not None:
-            raise BadBudget(f"Ranked(drop={self.drop}) and budget {budget}: give one of them")
-        if group.size < (self.drop or 0):
-            raise BudgetUnreachable(f"drop={self.drop} units asked, and only {group.size} may go; give less")
-        gone = [unit[: self.drop][group[: self.drop] == number] for number in range(len(graph.groups))]
-        kept = {g.name: np.delete(np.arange(g.size), units) for g, units in zip(graph.groups, gone, strict=True)}
         return Plan.keeping(graph, kept)
 
     def _fixed(self, graph: Graph) -> dict[str, int]:

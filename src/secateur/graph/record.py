@@ -78,6 +78,8 @@ class Block:
     path: str
     inputs: dict[Place, tuple[Axis, ...]]  # by place in (args, kwargs)
     outputs: tuple[tuple[Axis, ...], ...]
+    numbers: dict[Place, Axis] = field(default_factory=dict)  # of inputs that hold numbers of indices, the axis of those
+    numbered: tuple[Axis | None, ...] = ()  # of each output, if it does
 
 
 @dataclass(frozen=True)

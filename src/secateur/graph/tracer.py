@@ -159,9 +159,12 @@ class Tracer(Watch):
 
     def block(self, path: str, given: Any, outputs: list[Tensor]) -> None:
         """A module that is checked alone was called."""
-        inputs: dict[Place, tuple[Axis, ...]] = {}
-        map_places(given, lambda place, t: inputs.setdefault(place, self.axes(t)))
-        self.blocks.append(Block(path, inputs, tuple(map(self.axes, outputs))))
+        held: dict[Place, Tensor] = {}
+        map_places(given, held.setdefault)
+        inputs = {place: self.axes(t) for place, t in held.items()}
+        numbers = {place: axis for place, t in held.items() if (axis := self.numbers.axis(t, "number")) is not None}
+        numbered = tuple(self.numbers.axis(t, "number") for t in outputs)
+        self.blocks.append(Block(path, inputs, tuple(map(self.axes, outputs)), numbers, numbered))
 
     def mark(self, axis: Axis, role: int) -> None:
         """What an axis does."""

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..graph.example import map_places, map_tensors, results
+from ..graph.example import Place, map_places, map_tensors, results
 from ..graph.record import Block
 from ..graph.trace import block_paths, undisturbed
 from ..groups.graph import Graph
 from ..groups.plan import Plan
-from .mask import masked_forward, select
+from .mask import masked_forward, renumbered, select
 from .merge import merged
 from .precise import InFloat64, wider
 from .verify import TOLERANCE, Check, double, masked_original
@@ -73,12 +73,15 @@ def _watched(graph: Graph, alive: Tensor) -> list[Seen]:
 
 
 def _error(module: nn.Module, block: Block, given: Any, wanted: list[Tensor], alive: Tensor) -> float:
-    args, kwargs = map_places(given, lambda place, t: select(t, block.inputs.get(place, ()), alive))
+    def as_cut(place: Place, t: Tensor) -> Tensor:
+        return renumbered(select(t, block.inputs.get(place, ()), alive), block.numbers.get(place), alive)
+
+    args, kwargs = map_places(given, as_cut)
     with undisturbed(module), InFloat64(module):
         found = wider(results(module(*args, **kwargs)))
     worst = 0.0
-    for tensor, own, made in zip(wanted, block.outputs, found, strict=True):
-        kept = wider(select(tensor, own, alive))
+    for tensor, own, axis, made in zip(wanted, block.outputs, block.numbered, found, strict=True):
+        kept = wider(renumbered(select(tensor, own, alive), axis, alive))
         if kept.shape != made.shape:
             return float("inf")
         if kept.numel():

@@ -47,6 +47,14 @@ def _spread(y: Tensor, axes: Sequence[Axis], alive: Tensor) -> Tensor:
     return y
 
 
+def renumbered(x: Tensor, axis: Axis | None, alive: Tensor) -> Tensor:
+    """Numbers of all indices, as numbers of kept indices."""
+    if axis is None:
+        return x
+    number = alive[torch.from_numpy(axis)].cumsum(0) - 1
+    return number.to(x.device)[x.long()].to(x.dtype)
+
+
 def _numbered(y: Tensor, axis: Axis | None, alive: Tensor) -> Tensor:
     """Numbers of kept indices, as numbers of all indices."""
     return y if axis is None else alive[torch.from_numpy(axis)].nonzero().flatten().to(y.device)[y]
