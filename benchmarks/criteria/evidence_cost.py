@@ -4,10 +4,11 @@
     python benchmarks/criteria/evidence_cost.py --subjects resnet20 --repeats 3 --no-memory
 
 Plain: the model in eval mode, loss.backward() on each batch, gradients added up in `.grad`. Evidence: `collect` over the
-same batches of all kinds together, and of each alone. Kinds that decompose feature maps, hold Gram matrices or
-differentiate twice are told apart, and are not in "all". Cases take turns within a repeat, in one process with one thread;
-CPU seconds, because others may work on the machine. Peak memory is that of a fresh process for each case, above the
-process with the model built and one batch made. Linux only: it reads the kernel's high-water mark.
+same batches of all kinds together, and of each alone. Kinds that decompose feature maps, hold Gram matrices,
+differentiate twice or take no batches are told apart, and are not in "all"; "all by unit" leaves out the kind that keeps
+two numbers for each weight, too. Cases take turns within a repeat, in one process with one thread; CPU seconds, because
+others may work on the machine. Peak memory is that of a fresh process for each case: above the process with the model
+traced and the batches made, and with it. Linux only: it reads the kernel's high-water mark.
 """
 
 import argparse
@@ -31,8 +32,9 @@ from secateur.evidence.base import COLLECTORS
 from secateur.evidence.collect import collect
 from secateur.experiments.models import build
 
-APART = ("ranks", "inputs_gram", "product_grams", "curvature")
+APART = ("ranks", "inputs_gram", "product_grams", "curvature", *(n for n, c in COLLECTORS.all().items() if not c.data))
 KINDS = tuple(k for k in COLLECTORS.all() if k not in APART)
+BY_WEIGHT = ("weight_gradients",)
 LIMIT_SECONDS, LIMIT_MEMORY = 1.5, 1.2
 HERE = Path(__file__).resolve()
 
@@ -99,7 +101,8 @@ def plain(model, batches):
 
 def cases():
     """Name to kinds; none is the plain pass."""
-    return {"plain": (), "all": KINDS} | {k: (k,) for k in (*KINDS, *APART)}
+    by_unit = tuple(k for k in KINDS if k not in BY_WEIGHT)
+    return {"plain": (), "all": KINDS, "all by unit": by_unit} | {k: (k,) for k in (*KINDS, *APART)}
 
 
 def work(name, model, graph, batches):
@@ -126,12 +129,12 @@ def seconds(subject, count, repeats, names):
 
 
 def peak(subject, count, name):
-    """MB above the process with the model built, traced, and a batch of data there."""
+    """MB above the process with the model traced and the batches made, and of that process."""
     model, example, batches = SUBJECTS[subject](count)
     graph = secateur.trace(model, example)
     before = reset()
     work(name, model, graph, batches)
-    return {"peak_mb": round((resident("VmHWM") - before) / MB, 1), "model_mb": round(before / MB, 1)}
+    return {"peak_mb": round((resident("VmHWM") - before) / MB, 1), "before_mb": round(before / MB, 1)}
 
 
 def over(found, digits=2):
@@ -149,7 +152,7 @@ def memory(subject, count, repeats, names):
     found = {}
     for name in names:
         runs = [harness.fresh(script, "--one", subject, name, "--batches", str(count)) for _ in range(repeats)]
-        total = [r["peak_mb"] + r["model_mb"] for r in runs]
+        total = [r["peak_mb"] + r["before_mb"] for r in runs]
         found[name] = {"above": [r["peak_mb"] for r in runs], "total": total}
     base = {of: statistics.median(found["plain"][of]) for of in ("above", "total")}
     return {
@@ -168,6 +171,7 @@ def show(subject, figures):
     for name, told in figures["seconds"].items():
         at = figures.get("memory", {}).get(name)
         peaks = f"   peak {at['peak_mb']['median']:8.1f} MB, {at['over_plain']:.2f} of plain" if at else ""
+        peaks += f" ({at['process_over_plain']:.2f} with the process before)" if at else ""
         print(f"{subject:9} {name:18} {told['median']:8.3f} s, {told['over_plain']:.2f} of plain{peaks}", flush=True)
 
 

@@ -38,7 +38,11 @@ def table(rows):
     for r in sorted(kept, key=lambda r: -r["reconstructed"]):
         labels = {"gradients", "example_gradients", "weight_gradients", "curvature"} & set(r["needs"])
         images = f"{r['images']}{', labels' if labels else ''}" if r["images"] else "none"
-        figures = [f"{r['seconds']:.2f}", f"{100 * r['macs']:.1f}", *(percent(r, f) for f in ("at_cut", "reconstructed"))]
+        figures = [
+            f"{r['seconds']:.2f}",
+            f"{100 * r['macs']:.1f}",
+            *(percent(r, f) for f in ("at_cut", "reconstructed")),
+        ]
         lines.append(f"| `{r['criterion']}` | {images} | {' | '.join([*figures, percent(r, 'finetuned')])} |")
     lines += [f"\n`{r['criterion']}` is refused: {r['refused']}" for r in rows if "refused" in r]
     return "\n".join(lines)

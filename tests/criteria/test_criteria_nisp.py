@@ -133,7 +133,7 @@ def test_what_overflows_is_refused():
         for layer in net[:12:2]:
             layer.weight.abs_().mul_(1e70)
             layer.bias.zero_()
-    x = torch.full((3, 4), 1e-300).double()
+    x = torch.full((3, 4), 1e-300, dtype=torch.float64)
     g = secateur.trace(net.eval(), x)
     found = evidence(g, x)
     with pytest.raises(BadModel, match=r"of '0': what is carried back to it overflows float64"):

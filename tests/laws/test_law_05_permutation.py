@@ -18,8 +18,15 @@ REFUSED = {
     "taylor-bn": WITHOUT_NORM,
     "apoz": {"mlp", "named"},
     "hrank": {"flat", "squeeze", "mlp", "mlpnorm", "tied", "raw", "named", "small-vgg"},
+    "nisp": {"squeeze"},
 }
-REASON = {"bn-scale": "no batch norm", "taylor-bn": "no batch norm", "apoz": "mean-activation", "hrank": "feature maps"}
+REASON = {
+    "bn-scale": "no batch norm",
+    "taylor-bn": "no batch norm",
+    "apoz": "mean-activation",
+    "hrank": "feature maps",
+    "nisp": "no linear surrogate",
+}
 CASES = [(n, c) for n in HAND | OURS for c in READING]
 
 

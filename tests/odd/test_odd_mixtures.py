@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from odd_case import WORDS, filled
 from odd_experts import BOTH, GatheredMixture, GroupedMixture, SoftMixture
+from torch import nn
 
 import secateur
 from held import difference, loss, random_plan, run, same_weights, unchanged
@@ -112,3 +113,48 @@ def test_two_cuts_are_one_and_what_is_stored_is_read(tmp_path):
         fresh = load(tmp_path / f"{name}.safetensors", into=filled(GatheredMixture(), seed=3))
         assert same_weights(fresh, pruned.model)
     assert same_weights(secateur.cut(g, secateur.Plan()).model, g.model)
+
+
+class Router(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(6, 5)
+
+    def forward(self, x):
+        share, chosen = self.gate(x).softmax(-1).topk(2)
+        return share, chosen
+
+
+class Chosen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.zeros(5, 6, 6))
+
+    def forward(self, x, share, chosen):
+        return ((x[:, None, None] @ self.up[chosen]).squeeze(2) * share[..., None]).sum(1)
+
+
+class Apart(nn.Module):
+    """A router and experts that are checked apart, since there is a stack beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.router, self.experts = nn.Linear(12, 6), Router(), Chosen()
+        self.stack = nn.ModuleList(nn.Sequential(nn.Linear(6, 6), nn.ReLU()) for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(0, 1)
+        x = x + self.experts(x, *self.router(x))
+        for layer in self.stack:
+            x = layer(x)
+        return self.head(x)
+
+
+def test_numbers_pass_between_blocks_that_are_checked_apart():
+    g = secateur.trace(filled(Apart()), WORDS, kinds=BOTH)
+    assert {"router", "experts"} <= {b.path for b in g.trace.blocks}
+    (name,) = [x.name for x in g.groups if x.kind == "expert"]
+    for plan in (secateur.Plan.keeping(g, {name: [1, 4]}), random_plan(g, keep=0.6)):
+        assert secateur.cut(g, plan, verify="block").check.max_error < 1e-9
+        assert secateur.cut(g, plan).check.max_error < 1e-9

@@ -1,5 +1,5 @@
-"""Saliency of merging. Srinivas & Babu, "Data-free parameter pruning for Deep Neural Networks", BMVC 2015 (1507.06149),
-sec. 3: what the outputs may move when unit j goes and unit i, the most similar to it, takes over its outgoing weights.
+"""Saliency of merging. Srinivas & Babu, "Data-free parameter pruning for Deep Neural Networks", BMVC 2015 (1507.06149):
+how far outputs may move when unit j goes and unit i, the most similar to it, takes over its outgoing weights.
 
 Claim: s_ij = <a_j^2> |w_i - w_j|^2 (w: what a unit computes, with its bias; a: what reads it), times the mean square of
 the inputs, bounds the mean squared change of the outputs where the activation is 1-Lipschitz; no data is needed.

@@ -1,5 +1,5 @@
 """What it costs to merge a unit. Srinivas & Babu, "Data-free parameter pruning for Deep Neural Networks", BMVC 2015
-(1507.06149), sec. 3.
+(1507.06149).
 
 Claim: a unit that computes nearly what another does can go, whatever its own weights are; no data is needed.
 Departures: those of `merging.py`; and as a criterion it only ranks: units that go take their work with them. The method

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis
 from .provenance import Attribute
-from .record import Owner, is_expert
+from .record import Owner, are_experts
 
 _NAME = re.compile(r"(moe_)?(num|n)_((local|routed)_)?experts")
 
@@ -57,5 +57,5 @@ def _axes(
     np.bitwise_or.at(bits, classes, roles)
     for name, held in tensors.items():
         for axis in held:
-            if axis.size and is_expert(int(np.bitwise_and.reduce(bits[classes[axis]]))):
+            if axis.size and are_experts(bits[classes[axis]]).all():
                 yield name, axis

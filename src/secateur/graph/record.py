@@ -28,6 +28,12 @@ def is_expert(bits: int) -> bool:
     return bool(bits & EXPERT or (bits & STACKED and bits & WEIGHED))
 
 
+def are_experts(bits: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """`is_expert` of each."""
+    found: NDArray[np.bool_] = ((bits & EXPERT) > 0) | (((bits & STACKED) > 0) & ((bits & WEIGHED) > 0))
+    return found
+
+
 @dataclass(frozen=True)
 class Contraction:
     """One multiply-and-sum op: the n-th in order of execution, reading `axis` of its operand `argument`."""
@@ -78,7 +84,7 @@ class Block:
     path: str
     inputs: dict[Place, tuple[Axis, ...]]  # by place in (args, kwargs)
     outputs: tuple[tuple[Axis, ...], ...]
-    numbers: dict[Place, Axis] = field(default_factory=dict)  # of inputs that hold numbers of indices, the axis of those
+    numbers: dict[Place, Axis] = field(default_factory=dict)  # inputs that hold numbers of indices, and their axes
     numbered: tuple[Axis | None, ...] = ()  # of each output, if it does
 
 

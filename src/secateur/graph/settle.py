@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .labels import Axis, Freeze, Labels, is_live
 from .provenance import Apply, Attribute, Size, Source, attributes_in, axes_in, evaluate
-from .record import EQUAL, HEAD, Need, Owner, is_expert, restated
+from .record import EQUAL, HEAD, Need, Owner, are_experts, restated
 from .solve import Solver
 
 SINGLES = 16  # a need over so few classes is tried without each of them
@@ -54,8 +54,7 @@ def _freeze_ranked(labels: Labels, classes: Axis, roles: NDArray[np.int16]) -> b
         np.bitwise_or.at(bits, classes, roles)
     done = len(labels.freezes)
     for rank in held:
-        expert = np.array([is_expert(b) for b in bits[classes[rank.labels]].tolist()], dtype=bool)
-        labels.freeze(rank.labels[~expert], rank.reason, rank.path)
+        labels.freeze(rank.labels[~are_experts(bits[classes[rank.labels]])], rank.reason, rank.path)
     return len(labels.freezes) > done
 
 

@@ -15,7 +15,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .labels import Axis, Freeze, Labels, Product
-from .record import EXPERT, is_expert
+from .record import EXPERT, are_experts
+
+RANKED = 1 << 14  # a role told here alone: to be cut with experts, or to stay
 
 
 class Solver:
@@ -31,7 +33,7 @@ class Solver:
         self._labels, self._preference, self._experts = labels, preference, experts
         self._roles = np.zeros(labels.count, dtype=np.int16) if roles is None else roles.astype(np.int16)
         for ranked in labels.ranks:
-            self._roles[ranked.labels] |= EXPERT  # or else they stay
+            self._roles[ranked.labels] |= RANKED
         self._rank, self._bits = preference, self._roles  # by class
         self.classes: Axis = np.arange(labels.count, dtype=np.int64)
         self._joined, self._frozen = 0, 0
@@ -44,7 +46,7 @@ class Solver:
             self._join()
             free = [(p, self._free(p)) for p in left]
             forced = [(p, parts) for p, parts in free if len(parts) <= 1]
-            led = [(p, parts) for p, parts in free if self._experts and min(self._follows(p, parts[0])) < 1]
+            led = [(p, parts) for p, parts in free if self._experts and not all(self._follows(p, parts[0]))]
             now = forced or led[:1] or free  # one by one, since others may be bound to go as the first does
             for p, parts in now:
                 self._choose(p, parts)
@@ -101,11 +103,12 @@ class Solver:
         """Where a part stands; if experts are asked for, first the one along which a whole axis of experts runs."""
         own, sizes = self._bits[self.classes[product.parts[j]]], [p.size for p in product.parts]
         if not self._experts:
-            return False, bool((own & EXPERT).any())
+            return False, bool((own & (EXPERT | RANKED)).any())
         whole = self.classes[product.whole].reshape(sizes)
         along = all((whole == whole.take([0], axis=i)).all() for i in range(len(sizes)) if i != j)
-        runs = along and any(map(is_expert, self._bits[whole].flatten().tolist()))
-        return not runs, not any(map(is_expert, own.tolist()))
+        experts = bool(are_experts(self._bits[whole]).any())
+        mine = bool(are_experts(own).any()) or (experts and bool((own & RANKED).any()))
+        return not (along and experts), not mine
 
     def _choose(self, product: Product, parts: list[int]) -> None:
         """Cut the first of these parts, the others stay whole; without any the whole axis stays."""

@@ -2,7 +2,7 @@
 
 Where unit j gives c times what unit i gives, the layers that read both lose nothing when W[:, i] + c * W[:, j] stands
 for W[:, i] and W[:, j] goes. Srinivas & Babu, "Data-free parameter pruning for Deep Neural Networks", BMVC 2015
-(1507.06149), sec. 3.
+(1507.06149).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _refusal(graph: Graph, group: Group) -> str | None:
     reading = {m.tensor for m in group.members if m.reads}
     if not reading:
         return "no weight reads them"
-    if trace.roles[mine[trace.classes]].any() and np.bitwise_or.reduce(trace.roles[mine[trace.classes]]) & BLOCK:
+    if np.bitwise_or.reduce(trace.roles[mine[trace.classes]]) & BLOCK:
         return "each is a whole group of a grouped layer"
     for member in group.members:
         if member.reads and member.role != "in":

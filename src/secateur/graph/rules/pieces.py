@@ -197,7 +197,8 @@ def index_select(tracer: Tracer, call: Call) -> None:
         tracer.mark(axes[d], IN)
         tracer.chosen(call.outputs[0], x)
     pass_on(tracer, x, call.outputs)
-    axes[d] = frozen_axis(call.outputs[0].shape[d])
+    own = tracer.axes(at)
+    axes[d] = own[d if call.name.startswith("aten.gather") else 0] if own else frozen_axis(1)
     if call.name.startswith("aten.gather"):
         for e, axis in enumerate(tracer.axes(at)):
             if e != d and axis.size == axes[e].size:
