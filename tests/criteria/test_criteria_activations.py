@@ -208,6 +208,37 @@ def test_weights_times_norms_by_loops(kind):
     np.testing.assert_allclose(found, each[index].sum(1), rtol=1e-12)
 
 
+class Tied(nn.Module):
+    """A weight that is used as it is and transposed, and a table that is also a classifier."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.table, self.inner = nn.Embedding(7, width), nn.Parameter(torch.zeros(4, width))
+
+    def forward(self, tokens):
+        x = self.table(tokens)
+        self.seen = [x, F.relu(F.linear(x, self.inner))]
+        self.seen.append(x + F.linear(self.seen[1], self.inner.T))
+        return F.linear(self.seen[2], self.table.weight)
+
+
+@pytest.mark.parametrize("width", [5, 4], ids=["a weight", "a square weight"])
+def test_weights_that_are_used_both_ways(width):
+    net, x = fill(Tied(width)).double().eval(), torch.arange(12).reshape(3, 4) % 7
+    g = secateur.trace(net, x)
+    inner, table = net.inner.detach().abs(), net.table.weight.detach().abs()
+    with torch.no_grad():
+        net(x)
+    norms = [t.flatten(0, -2).norm(dim=0) for t in net.seen]
+    expected = {
+        "stream": inner.sum(0) * norms[0] + table.sum(0) * norms[2],
+        "neuron": inner.sum(1) * norms[1],
+    }
+    assert {group.kind for group in g.groups} == set(expected)
+    for group in g.groups:
+        torch.testing.assert_close(raw(ActivationNorm(weights=True), net, group.name, x), expected[group.kind])
+
+
 def test_inputs_of_ones_leave_the_magnitude_of_weights():
     net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4)).double()
     net[0].weight.data.zero_()

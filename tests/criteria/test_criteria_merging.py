@@ -219,8 +219,13 @@ def test_the_cut_off_is_the_mode_of_a_gaussian(middle):
     assert abs(math.log(cutoff(values)) - middle) < 0.1
     tail = np.exp(middle + 6 + 2 * rng.standard_normal(300))  # dear ones at the end move it little
     assert abs(math.log(cutoff([*values, *tail])) - middle) < 0.1
-    free = np.zeros(900)  # nor do those that cost nothing
-    assert math.isclose(cutoff([*free, *values]), cutoff(values), rel_tol=1e-6)
+    for free in (np.zeros(900), values[:900] * 1e-25):  # nor do those that cost nothing
+        assert math.isclose(cutoff([*free, *values]), cutoff(values), rel_tol=1e-6)
+
+
+def test_where_most_cost_least_the_mode_is_inside_of_what_they_cost():
+    logs = np.abs(np.random.default_rng(2).standard_normal(400))
+    assert 0.15 < math.log(cutoff(np.exp(logs))) < 0.8
 
 
 def test_the_cut_off_hangs_on_neither_scale_nor_order():

@@ -62,6 +62,24 @@ def test_final_features_that_must_stay_are_seen_too():
     torch.testing.assert_close(NISP().score(free["0"], evidence(free, x)), expected)
 
 
+def test_of_a_layer_that_runs_twice_the_last_time_counts():
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.again = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            self.seen = self.again(self.one(x).relu()).relu()
+            return self.again(self.seen)
+
+    net, x = fill(Again()).double().eval(), images(10, 4).double()
+    found = evidence(secateur.trace(net, x, frozen="again"), x)
+    with torch.no_grad():
+        net(x)
+    s = net.seen.abs().mean(0) * net.again.weight.detach().norm(dim=0)
+    torch.testing.assert_close(found.of("final_responses", "again.weight")["responses"], s)
+
+
 def test_any_other_scores_can_be_carried_back():
     net, x = mlp(), images(10, 3).double()
     g = secateur.trace(net, x)

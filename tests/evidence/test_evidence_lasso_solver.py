@@ -169,18 +169,21 @@ def degenerate(kind, rng):
         z[:, int(rng.integers(z.shape[1]))] = 0
     elif kind == "sum":
         z[:, -1] = z[:, :-1].sum(1)
+    elif kind == "line":  # of three columns on a line two are in at a time, and when one leaves the third must come
+        z = np.c_[z, 2 * z[:, 0] - z[:, 1]]
     elif kind == "ties":
         z = np.linalg.qr(rng.standard_normal((z.shape[1] + 5, z.shape[1])))[0]
     return z
 
 
-@pytest.mark.parametrize("kind", ["equal", "opposite", "dead", "sum", "ties"])
-def test_both_solvers_reach_the_same_least_value_on_degenerate_designs(kind):
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+@pytest.mark.parametrize("kind", ["equal", "opposite", "dead", "sum", "line", "ties"])
+def test_both_solvers_reach_the_same_least_value_on_degenerate_designs(kind, noise):
     """Coefficients may differ where several are best; what they reach may not."""
     rng = np.random.default_rng(0)
     for _ in range(40):
         z = degenerate(kind, rng)
-        gram, target = sums(z, z.sum(1))
+        gram, target = sums(z, z.sum(1) + noise * rng.standard_normal(len(z)))
         bends = lasso_path(gram, target)
         assert bends[-1][0] == 0
         for part in (0.9, 0.5, 0.1, 0.02):
@@ -201,6 +204,13 @@ def test_of_equal_columns_one_comes_in(seed):
     assert min(entries(lasso_path(gram, target))[[2, 4]]) == 0
     for n in range(1, 6):
         assert len({2, 4} & set(lasso_count(gram, target, n).tolist())) <= 1
+
+
+def test_where_fewer_say_everything_live_columns_come_before_dead_ones():
+    z, _ = design(50, 4, 0)
+    z[:, 0], z[:, 3] = 0.0, z[:, 2]
+    gram, target = sums(z, z.sum(1))
+    assert lasso_count(gram, target, 3).tolist() == [1, 2, 3]
 
 
 def test_all_one_and_nothing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,15 +130,19 @@ def _sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def by_position(graph: Graph, contraction: Contraction) -> Tensor | None:
     """(positions, rest) the weights that meet each position of what a layer reads; None if no parameter holds them."""
-    name = contraction.weight
-    writer = next((w for w in graph.trace.writers if w.weight == name and not w.computed), None)
-    if name is None or writer is None:
+    name, trace = contraction.weight, graph.trace
+    uses = [w for w in trace.writers if w.weight == name and w.kind in ("conv", "linear") and not w.computed]
+    if name is None or not uses:
         return None
-    weight = graph.model.get_parameter(name).detach()
-    if writer.groups > 1 and not writer.transposed:  # (O, I / groups, *kernel): each group reads inputs of its own
-        weight = weight.unflatten(0, (writer.groups, -1)).movedim(2, 1).flatten(0, 1)
-    elif writer.kind == "conv" or weight.dim() == 2:
-        weight = weight.movedim(1 - writer.weight_axis, 0)
-    if len(weight) != contraction.labels.size:
+    weight, size = graph.model.get_parameter(name).detach(), contraction.labels.size
+    if uses[0].groups > 1 and not uses[0].transposed:  # (O, I / groups, *kernel): each group reads inputs of its own
+        weight = weight.unflatten(0, (uses[0].groups, -1)).movedim(2, 1).flatten(0, 1)
+        fit = [0] if len(weight) == size else []
+    else:
+        fit = [a for a in sorted({1 - w.weight_axis for w in uses}) if weight.dim() > 1 and weight.shape[a] == size]
+    if len(fit) > 1:  # used both as it is and transposed
+        read = trace.classes[contraction.labels]
+        fit = [a for a in fit if np.array_equal(trace.classes[trace.tensors[name][a]], read)]
+    if len(fit) != 1 or (uses[0].kind == "linear" and weight.dim() != 2):
         return None
-    return (weight if weight.dtype.itemsize >= 4 else weight.float()).flatten(1)
+    return (weight if weight.dtype.itemsize >= 4 else weight.float()).movedim(fit[0], 0).flatten(1)

@@ -35,7 +35,7 @@ def lasso(
         inside = b != 0
         entering = live & ~inside & (np.abs(target - moved) > penalty * (1 + tol))
         change = _sweep(gram, target, penalty, b, moved, np.flatnonzero(inside | entering))
-        if change <= tol * size * max(1.0, float(np.abs(b).max(initial=0.0))) and not entering.any():
+        if change <= tol * size * max(1.0, float(np.abs(b).max(initial=0.0))):
             break
     return b
 

@@ -30,6 +30,7 @@ class FinalResponses(Collector):
         self._last = last_layer(graph)
         self._sum: Tensor | None = None
         self._count = 0
+        self._now: tuple[Tensor, int] | None = None
 
     def watching(self) -> AbstractContextManager[None]:
         """The last layer."""
@@ -39,8 +40,14 @@ class FinalResponses(Collector):
 
     def _see(self, product: Product) -> None:
         x = product.x.movedim(1, -1).flatten(0, -2)
-        total = x.abs().sum(0).to("cpu", torch.float64)
-        self._sum, self._count = total if self._sum is None else self._sum + total, self._count + len(x)
+        self._now = x.abs().sum(0, dtype=torch.float64).cpu(), len(x)  # of a layer that runs twice, the last time counts
+
+    def batch(self, *_: object) -> None:
+        """One more."""
+        if self._now is not None:
+            total, count = self._now
+            self._sum, self._count = total if self._sum is None else self._sum + total, self._count + count
+        self._now = None
 
     def values(self) -> dict[str, Fields]:
         """By group, and of the last weight."""

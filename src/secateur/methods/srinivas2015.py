@@ -2,8 +2,8 @@
 (1507.06149).
 
 Claim: neurons that compute nearly the same can be merged, one at a time, cheapest first, without data or training; up
-to 85% of the parameters of a network for MNIST go, and about 35% of AlexNet's. With a budget, merges are made across all
-groups, cheapest first, until it is met; without one, each group stops where the paper's rule says.
+to 85% of the parameters of a network for MNIST go, and about 35% of AlexNet's. With a budget, merges are made across
+all groups, cheapest first, until it is met; without one, each group stops where the paper's rule says.
 
 Departures: the paper merges within one layer, ours are compared across groups after division by the group's mean
 saliency at the start. Any layer is merged, not only fully connected ones, and a group's rows are those of the dense
