@@ -31,6 +31,9 @@ def methods_page():
     for name, cls in secateur.criteria().items():
         needs = ", ".join(sorted(cls.needs)) or "nothing"
         lines.append(f"| `{name}` | {needs} | {'yes' if cls.comparable else 'no'} | {first_line(cls)} |")
+    lines += ["", "| criterion of single weights | needs | score of a weight |", "|---|---|---|"]
+    for name, cls in secateur.weight_criteria().items():
+        lines.append(f"| `{name}` | {', '.join(sorted(cls.needs)) or 'nothing'} | {first_line(cls)} |")
     lines += ["", "| allocator | what it does |", "|---|---|"]
     for name, cls in secateur.allocators().items():
         lines.append(f"| `{name}` | {first_line(cls)} |")

@@ -12,6 +12,7 @@ def test_all_that_is_registered_is_listed(secateur):
     for kind, known in (
         ("methods", package.methods()),
         ("criteria", package.criteria()),
+        ("criteria of single weights", package.weight_criteria()),
         ("allocators", package.allocators()),
     ):
         assert [entry["name"] for entry in found[kind]] == list(known)

@@ -19,8 +19,9 @@ from .base import Allocator, allocator, check_power, least_removal, multiples, p
 @allocator("uniform")
 @dataclass(frozen=True)
 class Uniform(Allocator):
-    """Keep floor(keep * size) units of every group, at least one (so that no residual block goes); of experts at least
-    as many as are chosen at a time.
+    """Keep floor(keep * size) units of every group, and at least as many as it must keep.
+
+    That is one; of experts, as many as a token is given to; of a residual block, the block.
 
     Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional
     to (MACs that removing one of its units saves) ** -per_macs: layers of a stage stay alike, early stages give more.

@@ -24,7 +24,7 @@ def methods(json: Json = False) -> None:
         emit(found)
         return
     for kind, entries in found.items():
-        extra = {"methods": "paper", "criteria": "needs"}.get(kind)
+        extra = {"methods": "paper", "criteria": "needs", "criteria of single weights": "needs"}.get(kind)
         table = plain_table("name", "what it does", "options and defaults", *([extra] if extra else []), title=kind)
         for entry in entries:
             last = [_extra(entry, extra)] if extra else []
@@ -37,10 +37,14 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
     from ..allocation.base import ALLOCATORS
     from ..criteria.base import CRITERIA
     from ..methods.base import METHODS
+    from ..sparsity.base import WEIGHT_CRITERIA
 
     return {
         "methods": [_entry(c) | {"paper": c.paper, "trains": c.trains} for c in METHODS.all().values()],
         "criteria": [_entry(c) | {"needs": sorted(c.needs)} for c in CRITERIA.all().values()],
+        "criteria of single weights": [
+            _entry(c) | {"needs": sorted(c.needs)} for c in WEIGHT_CRITERIA.all().values()
+        ],
         "allocators": [_entry(c) for c in ALLOCATORS.all().values()],
     }
 

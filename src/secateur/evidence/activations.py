@@ -36,7 +36,7 @@ class Activations(Collector):
 
     def read(self, read: Read) -> None:
         """One more."""
-        if not read.x.is_floating_point():
+        if not read.x.is_floating_point() or not read.x.numel():
             return
         new = self._last is None or not _same(read.x, *self._last[:2])
         if self._last is None or new:

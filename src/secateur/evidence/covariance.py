@@ -33,7 +33,7 @@ class Covariance(Collector):
         """One more."""
         number = read.reader.contraction.number
         mine = [n for n in read.reader.groups if self._reader.setdefault(n, number) == number]
-        if not mine or not read.x.is_floating_point():
+        if not mine or not read.x.is_floating_point() or not read.x.numel():
             return
         largest = read.by_example(read.x).amax(1).to("cpu", torch.float64)
         for name in mine:

@@ -40,7 +40,8 @@ class FinalResponses(Collector):
 
     def _see(self, product: Product) -> None:
         x = product.x.movedim(1, -1).flatten(0, -2)
-        self._now = x.abs().sum(0, dtype=torch.float64).cpu(), len(x)  # of a layer that runs twice, the last time counts
+        if len(x):  # of a layer that runs twice, the last time counts
+            self._now = x.abs().sum(0, dtype=torch.float64).cpu(), len(x)
 
     def batch(self, *_: object) -> None:
         """One more."""

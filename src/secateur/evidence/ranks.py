@@ -56,7 +56,7 @@ class Ranks(Collector):
 
     def _maps(self, read: Read) -> Tensor | None:
         x = read.x
-        if not x.is_floating_point():
+        if not x.is_floating_point() or not x.numel():
             return None
         maps = None if _has_space(x) else self._pooled.source(x)
         if maps is None and x.dim() == 4:
