@@ -1,10 +1,12 @@
 """Every criterion on the pretrained CIFAR-10 ResNets: one ranking over all groups to half of the MACs.
 
-    SECATEUR_DATA=/path/to/data python benchmarks/criteria/cifar10.py [resnet20 resnet56] [--criteria NAME ...] [--finetune]
+    SECATEUR_DATA=/path/to/data python benchmarks/criteria/cifar10.py [resnet20 resnet56] [--criteria NAME ...]
+        [--scope all inner] [--finetune]
 
-A row: seconds to score (one thread, data included) and the training images looked at; accuracy on the test images at the
-cut, after least-squares reconstruction on the same images, and, with --finetune, after one epoch from the plain cut
-(SGD, one-cycle to lr 0.02, batch 128, crop and flip). "inner" leaves the trunk whole and ranks by score per MAC^0.6.
+A row: seconds to score (one thread, data included) and the training images looked at; accuracy on the test images at
+the cut, after least-squares reconstruction on the same images, and, with --finetune, after one epoch from the plain
+cut (SGD, one-cycle to lr 0.02, batch 128, crop and flip). "inner" leaves the trunk whole and ranks by score per
+MAC^0.6.
 Rows land in benchmarks/results/criteria_MODEL.jsonl one by one; what is there already is not run again.
 """
 

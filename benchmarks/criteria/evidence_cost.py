@@ -92,6 +92,7 @@ def bert(count):
 
 
 SUBJECTS = {"resnet20": resnet20, "bert": bert}
+BATCHES, REPEATS = {"resnet20": 4, "bert": 2}, {"resnet20": 5, "bert": 3}
 
 
 def plain(model, batches):
@@ -173,8 +174,8 @@ def show(subject, figures):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument("--repeats", type=int, help="of each subject; by default 5 and 3")
+    parser.add_argument("--batches", type=int, help="of each subject; by default 4 and 2")
     parser.add_argument("--cases", nargs="+", choices=cases(), default=list(cases()))
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("SUBJECT", "CASE"), help="peak memory of this, in this process")
@@ -182,14 +183,15 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if options.one:
-        print(json.dumps(peak(options.one[0], options.batches, options.one[1])))
+        print(json.dumps(peak(options.one[0], options.batches or BATCHES[options.one[0]], options.one[1])))
         return
     names = list(dict.fromkeys(["plain", *options.cases]))
     figures = {}
     for subject in options.subjects:
-        figures[subject] = {"seconds": over(seconds(subject, options.batches, options.repeats, names))}
+        count, repeats = options.batches or BATCHES[subject], options.repeats or REPEATS[subject]
+        figures[subject] = {"batches": count, "seconds": over(seconds(subject, count, repeats, names))}
         if subject in MEMORY and not options.no_memory:
-            figures[subject]["memory"] = memory(subject, options.batches, names)
+            figures[subject]["memory"] = memory(subject, count, names)
         show(subject, figures[subject])
     if set(names) == set(cases()) and set(figures) == set(SUBJECTS) and not options.no_memory:
         limits = {"seconds_of_all": LIMIT_SECONDS, "memory_of_all": LIMIT_MEMORY}

@@ -258,6 +258,12 @@ def test_tokens_and_several_outputs():
 # --- what has no surrogate ----------------------------------------------------------------------------------------
 
 
+def in_place(x, y):
+    """A difference that nobody rebinds."""
+    x.sub_(y)
+    return x
+
+
 class Odd(nn.Module):
     def __init__(self, between):
         super().__init__()
@@ -275,6 +281,8 @@ class Odd(nn.Module):
         (lambda x: x / x.norm(dim=-1, keepdim=True), "norm is not linear"),
         (lambda x: 1 / (1 + x), "is not linear"),
         (lambda x: x.exp(), "exp is not linear"),
+        (lambda x: torch.sub(x, x, alpha=2), "sub is not linear"),
+        (lambda x: F.max_pool1d(x[None], 1, return_indices=True)[0][0], "max_pool1d"),
         (lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None])[0], "scaled_dot_product_attention"),
     ],
 )
@@ -301,6 +309,9 @@ def test_what_is_not_linear_is_refused_by_name(between, named):
         (lambda x: x - x, 2),
         (lambda x: F.relu_(x.clone()).add_(1.0), 1),
         (lambda x: torch.stack([x, x]).sum(0), 2),
+        (lambda x: x.clone().sub_(x), 2),
+        (lambda x: in_place(x.clone(), x), 2),
+        (lambda x: x.data + x, 2),
         (lambda x: F.dropout(x, 0.5, False).to(x.dtype), 1),
     ],
 )

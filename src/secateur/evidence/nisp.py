@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from ..errors import SecateurError
 from ..groups.graph import Graph
 from .activations import by_position
 from .base import Collector, Fields, Sampling, collector
@@ -60,7 +59,7 @@ class FinalResponses(Collector):
         found: dict[str, Fields] = {self._last.weight: {"responses": responses}}
         try:
             each = {norms: propagate(self.graph, responses, norms=norms) for norms in _NORMS}
-        except (SecateurError, RuntimeError, TypeError) as error:  # the last two: of a forward that insists on a type
+        except Exception as error:  # whatever the user's forward raises where activations are not what they were
             return self._without(f"no linear surrogate of the model can be run: {str(error).splitlines()[0]}", found)
         for group in self.graph.groups:
             fields: Fields = {norms: scores[group.name] for norms, scores in each.items() if group.name in scores}

@@ -112,7 +112,7 @@ class _Calls(TorchFunctionMode):
         mine = args[place].view_as(args[place])
         result = func(*args[:place], mine, *args[place + 1 :], **kwargs)
         if self._ops.met == met + 1:
-            with _disable_current_modes(), torch._C.DisableTorchFunction():  # what is made of it is nobody's business
+            with _disable_current_modes(), torch._C.DisableTorchFunction():  # what they compute is no part of the model
                 self._seen(reader, mine, axis)
         return result
 

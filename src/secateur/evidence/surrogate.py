@@ -8,6 +8,7 @@ concatenation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -30,7 +31,21 @@ _IDENTITY = {
     *("sigmoid", "tanh", "hardsigmoid", "hardswish", "hardtanh", "logsigmoid", "softsign", "tanhshrink", "clamp"),
     *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-    *("neg", "negative", "abs", "detach", "to", "float", "double", "half", "bfloat16", "type", "type_as"),
+    *(
+        "neg",
+        "negative",
+        "abs",
+        "detach",
+        "to",
+        "cpu",
+        "cuda",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "type",
+        "type_as",
+    ),
     *("__neg__", "__pos__", "__abs__"),
 }
 _LINEAR = {
@@ -48,6 +63,7 @@ _PRODUCTS = {
     *(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)),
     *("mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__"),
 }
+_DATA: Any = vars(torch._C.TensorBase)["data"]
 _QUOTIENTS = {"div", "div_", "divide", "true_divide", "__truediv__", "__itruediv__", "__div__"}
 
 
@@ -69,14 +85,14 @@ class Surrogate(TorchFunctionMode):
             result = func(*args, **kwargs)
             return _wide(result).requires_grad_() if name == "embedding" else result
         plain = name.rstrip("_") if not name.startswith("__") else name
-        if plain in _IDENTITY:
+        if plain in _IDENTITY or getattr(func, "__self__", None) is _DATA:
             return self._passed(plain, live[0], args, kwargs)
-        if plain.startswith(("max_pool", "adaptive_max_pool")):
+        if re.fullmatch(r"(adaptive_)?max_pool[123]d", plain):
             return _mean_pool(plain, *args, **kwargs)
         if plain == "amax":
             return torch.mean(*args, **kwargs)
-        if plain in _DIFFERENCES:
-            return args[0] + args[1]
+        if plain in _DIFFERENCES and len(args) == 2 and not kwargs:
+            return args[0].add_(args[1]) if name in ("sub_", "__isub__") else args[0] + args[1]
         if plain in _PRODUCTS and len(live) == 1:
             return func(*_absolute(args), **{k: _absolute(v) for k, v in kwargs.items()})
         if plain in _QUOTIENTS and len(live) == 1 and live[0] is args[0]:
