@@ -66,3 +66,21 @@ def test_without_a_ridge_dependent_inputs_are_no_trouble():
     cut, inputs = secateur.cut(g, plan).model, [x for x, _ in batches(g.example, 1)]
     fitted = reconstruct(g, plan, copy.deepcopy(cut), inputs, ridge=0.0)
     assert all(t.isfinite().all() for t in fitted.state_dict().values())
+
+
+def test_a_layer_without_bias_or_norm_is_fitted_without_an_intercept():
+    """What an intercept would take has nowhere to go; fitted with one, the layer gave an error of 100 in place of 1."""
+    x = torch.randn(400, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        net[0].bias.copy_(torch.tensor([10.0, 0.0]))
+        net[1].weight.fill_(1.0)
+    g = secateur.trace(net, x[:2])
+    pruned = secateur.cut(g, secateur.Plan.keeping(g, {"0": [0]}))
+    before = (pruned.model(x) - net(x)).square().mean()
+    reconstruct(g, pruned.plan, pruned.model, [x], ridge=0.0)
+    assert (pruned.model(x) - net(x)).square().mean() <= before
+    read = x[:, :1] + 10
+    factor = torch.linalg.lstsq(read, net(x)).solution
+    torch.testing.assert_close(pruned.model[1].weight, factor.T)

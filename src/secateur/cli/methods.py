@@ -42,9 +42,7 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
     return {
         "methods": [_entry(c) | {"paper": c.paper, "trains": c.trains} for c in METHODS.all().values()],
         "criteria": [_entry(c) | {"needs": sorted(c.needs)} for c in CRITERIA.all().values()],
-        "criteria of single weights": [
-            _entry(c) | {"needs": sorted(c.needs)} for c in WEIGHT_CRITERIA.all().values()
-        ],
+        "criteria of single weights": [_entry(c) | {"needs": sorted(c.needs)} for c in WEIGHT_CRITERIA.all().values()],
         "allocators": [_entry(c) for c in ALLOCATORS.all().values()],
     }
 

@@ -76,13 +76,15 @@ def reconstruct(
         rows = _inputs(small, cut, held, sampler, layer, weight.shape[2:])
         bias = None if writer.bias is None else cut.get_parameter(writer.bias)
         flat = weight.detach().double().movedim(writer.weight_axis, 0)
-        fitted, intercept = _fit(rows, target, flat.flatten(1), ridge)
+        mean = None if writer.norm is None or writer.norm.mean is None else cut.get_buffer(writer.norm.mean)
+        free = bias is not None or mean is not None  # else an intercept would have no place to go to
+        fitted, intercept = _fit(rows, target, flat.flatten(1), ridge, free)
         weight.copy_(fitted.reshape(flat.shape).movedim(0, writer.weight_axis).to(weight.dtype))
         if bias is not None:
             bias.copy_(intercept.to(bias.dtype))
-        elif writer.norm is not None and writer.norm.mean is not None:
+        elif mean is not None:
             # What the layer lacks as a bias, the norm behind it takes off its mean.
-            cut.get_buffer(writer.norm.mean).sub_(intercept.to(weight.dtype))
+            mean.sub_(intercept.to(weight.dtype))
     return cut
 
 
@@ -136,9 +138,9 @@ def _inputs(
     return torch.cat(rows)
 
 
-def _fit(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """(weight (out, in), intercept (out,)) that bring x (rows, in) nearest to y (rows, out)."""
-    x_mean, y_mean = x.mean(0), y.mean(0)
+def _fit(x: Tensor, y: Tensor, old: Tensor, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
+    """(weight (out, in), intercept (out,), 0 without one) that bring x (rows, in) nearest to y (rows, out)."""
+    x_mean, y_mean = x.mean(0) * intercept, y.mean(0) * intercept
     centred = x - x_mean
     new = old + solve(centred.T @ centred, centred.T @ (y - y_mean - centred @ old.T), ridge).T
     return new, y_mean - new @ x_mean
