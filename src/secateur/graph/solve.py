@@ -46,7 +46,7 @@ class Solver:
             self._join()
             free = [(p, self._free(p)) for p in left]
             forced = [(p, parts) for p, parts in free if len(parts) <= 1]
-            led = [(p, parts) for p, parts in free if self._experts and not all(self._follows(p, parts[0]))]
+            led = [] if forced or not self._experts else [f for f in free if not all(self._follows(f[0], f[1][0]))]
             now = forced or led[:1] or free  # one by one, since others may be bound to go as the first does
             for p, parts in now:
                 self._choose(p, parts)
