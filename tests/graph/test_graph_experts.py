@@ -11,7 +11,7 @@ import secateur
 from nets import fill, images
 from secateur.graph.experts import Agreed, stated
 from secateur.graph.provenance import Attribute
-from secateur.graph.record import EXPERT, STACKED, WEIGHED, is_expert
+from secateur.graph.record import EXPERT, STACKED, WEIGHED, Owner, is_expert
 
 WORDS = images(6, 4)
 
@@ -78,10 +78,19 @@ def test_nothing_is_touched_where_nothing_goes():
 def test_names(name, counts):
     axis, roles = np.arange(1, 4), np.array([0, EXPERT, EXPERT, EXPERT], dtype=np.int16)
     attribute = Attribute("mlp", name)
-    found = stated({attribute: 3}, {"mlp.weight": (axis,)}, np.arange(4), roles)
+    found = stated({attribute: 3}, {"mlp.weight": (axis,)}, np.arange(4), roles, {})
     assert found == ({attribute: Agreed(axis)} if counts else {})
-    assert stated({attribute: 2}, {"mlp.weight": (axis,)}, np.arange(4), roles) == {}
-    assert stated({attribute: 3}, {"other.weight": (axis,)}, np.arange(4), roles) == {}
+    assert stated({attribute: 2}, {"mlp.weight": (axis,)}, np.arange(4), roles, {}) == {}
+    assert stated({attribute: 3}, {"other.weight": (axis,)}, np.arange(4), roles, {}) == {}
+
+
+def test_a_config_stays_where_experts_are_counted_in_another_way_too():
+    axis, roles = np.arange(1, 5), np.array([0, *[EXPERT] * 4], dtype=np.int16)
+    owners = {Attribute("mlp", "num_group"): Owner(axis[:2])}
+    attributes = {Attribute("mlp", "num_experts"): 4, Attribute("", "config.num_experts"): 4}
+    found = stated(attributes, {"mlp.weight": (axis,)}, np.arange(5), roles, owners)
+    assert found == {Attribute("mlp", "num_experts"): Agreed(axis)}
+    assert len(stated(attributes, {"mlp.weight": (axis,)}, np.arange(5), roles, {})) == 2
 
 
 def test_who_is_an_expert():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from odd_case import WORDS, filled
-from odd_experts import BOTH, GatheredMixture, GroupedMixture, SoftMixture
+from odd_experts import BOTH, EinsumMixture, GatheredMixture, GroupedMixture, SoftMixture
 from torch import nn
 
 import secateur
@@ -113,6 +113,18 @@ def test_two_cuts_are_one_and_what_is_stored_is_read(tmp_path):
         fresh = load(tmp_path / f"{name}.safetensors", into=filled(GatheredMixture(), seed=3))
         assert same_weights(fresh, pruned.model)
     assert same_weights(secateur.cut(g, secateur.Plan()).model, g.model)
+
+
+def test_experts_and_what_is_inside_of_them_are_told_apart_when_read(tmp_path):
+    """One axis holds both, and either can be cut: those that were."""
+    for kinds, names in ((WIDTHS, {"stem", "up"}), ("expert", {"gate"}), (BOTH, {"stem", "gate"})):
+        g = secateur.trace(filled(EinsumMixture()), WORDS, kinds=kinds)
+        assert {x.name for x in g.groups} == names
+        pruned = secateur.cut(g, random_plan(g, keep=0.5))
+        assert pruned.after.params < pruned.before.params
+        save(pruned, tmp_path / "small.safetensors")
+        fresh = load(tmp_path / "small.safetensors", into=filled(EinsumMixture(), seed=3))
+        assert same_weights(fresh, pruned.model)
 
 
 class Router(nn.Module):

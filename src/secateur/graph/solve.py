@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .labels import Axis, Freeze, Labels, Product
-from .record import EXPERT, are_experts
+from .record import are_experts
 
 RANKED = 1 << 14  # a role told here alone: to be cut with experts, or to stay
 
@@ -34,7 +34,7 @@ class Solver:
         self._roles = np.zeros(labels.count, dtype=np.int16) if roles is None else roles.astype(np.int16)
         for ranked in labels.ranks:
             self._roles[ranked.labels] |= RANKED
-        self._rank, self._bits = preference, self._roles  # by class
+        self._rank, self._bits, self._mixed = preference, self._roles, False  # by class
         self.classes: Axis = np.arange(labels.count, dtype=np.int64)
         self._joined, self._frozen = 0, 0
         self._fixed: NDArray[np.bool_] = np.zeros(labels.count, dtype=bool)  # by class
@@ -46,7 +46,7 @@ class Solver:
             self._join()
             free = [(p, self._free(p)) for p in left]
             forced = [(p, parts) for p, parts in free if len(parts) <= 1]
-            led = [] if forced or not self._experts else [f for f in free if not all(self._follows(f[0], f[1][0]))]
+            led = [(p, parts) for p, parts in free if any(self._chooses(p, j) for j in parts)]
             now = forced or led[:1] or free  # one by one, since others may be bound to go as the first does
             for p, parts in now:
                 self._choose(p, parts)
@@ -78,6 +78,7 @@ class Solver:
             self._bits = np.zeros(self._fixed.size, dtype=np.int16)
             marked = np.flatnonzero(self._roles)
             np.bitwise_or.at(self._bits, self.classes[marked], self._roles[marked])
+            self._mixed = bool(are_experts(self._bits).any() or (self._bits & RANKED).any())
         for freeze in self._labels.freezes[self._frozen :]:
             self._fixed[self.classes[freeze.labels]] = True
         self._frozen = len(self._labels.freezes)
@@ -96,19 +97,25 @@ class Solver:
             others = tuple(i for i in range(len(sizes)) if i != j)
             if (self._open(part) & whole.all(axis=others)).any():
                 rank = int(self._rank[self.classes[part]].max())
-                ranks.append((part.size == 1, self._follows(product, j), -rank, -part.size, j))  # one cannot be cut
+                asked = self._chooses(product, j) == self._experts
+                key = (part.size == 1, not self._alone(product, j), not asked, -rank, -part.size, j)
+                ranks.append(key)  # of a single index nothing can be cut
         return [j for *_, j in sorted(ranks)]
 
-    def _follows(self, product: Product, j: int) -> tuple[bool, bool]:
-        """Where a part stands; if experts are asked for, first the one along which a whole axis of experts runs."""
-        own, sizes = self._bits[self.classes[product.parts[j]]], [p.size for p in product.parts]
-        if not self._experts:
-            return False, bool((own & (EXPERT | RANKED)).any())
-        whole = self.classes[product.whole].reshape(sizes)
-        along = all((whole == whole.take([0], axis=i)).all() for i in range(len(sizes)) if i != j)
-        experts = bool(are_experts(self._bits[whole]).any())
-        mine = bool(are_experts(own).any()) or (experts and bool((own & RANKED).any()))
-        return not (along and experts), not mine
+    def _chooses(self, product: Product, j: int) -> bool:
+        """Whether a part is of experts; or, if these are asked for, of what stays unless it goes with experts."""
+        own = self._bits[self.classes[product.parts[j]]]
+        ranked = bool((own & RANKED).any())
+        if ranked and self._experts:
+            ranked = bool(are_experts(self._bits[self.classes[product.whole]]).any())
+        return ranked or bool(are_experts(own).any())
+
+    def _alone(self, product: Product, j: int) -> bool:
+        """Whether the axis is already known to run along this part and no other, in a model with experts."""
+        if not self._mixed:
+            return False
+        whole = self.classes[product.whole].reshape([p.size for p in product.parts])
+        return all(bool((whole == whole.take([0], axis=i)).all()) for i in range(whole.ndim) if i != j)
 
     def _choose(self, product: Product, parts: list[int]) -> None:
         """Cut the first of these parts, the others stay whole; without any the whole axis stays."""

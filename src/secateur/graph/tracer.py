@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from .example import Place, map_places
-from .experts import stated
+from .experts import stated, unread
 from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .lives import Lives
 from .numbers import Numbers
@@ -270,8 +270,8 @@ class Tracer(Watch):
             roles[axis] |= role
         roles[FROZEN] = 0  # many places bear this label; it says nothing about any of them
         classes, frozen, owners = settle(self.labels, self.needs, self._pinned, attributes, roles, self.experts)
-        read = set().union(self._pinned, *(attributes_in(need.source) for need in self.needs))
-        owners |= stated({a: n for a, n in attributes.items() if a not in read}, self.tensors, classes, roles)
+        left = unread(attributes, self.needs, self._pinned)
+        owners |= stated(left, self.tensors, classes, roles, owners)
         return Trace(
             classes=classes,
             frozen=frozen,

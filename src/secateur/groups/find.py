@@ -134,6 +134,8 @@ def _assemble(
     for family, held, written in zip(families, members, sources, strict=True):
         if not held:  # computed from inputs or constants alone
             continue
+        if is_expert(int(bits[family[0]])):  # what they give together is written by no layer of its own
+            written = [s for s in written if not s.writer.computed]
         name = written[0].writer.path if written else held[0].tensor.rpartition(".")[0]
         name = name or held[0].tensor
         taken[name] = taken.get(name, 0) + 1
@@ -145,8 +147,6 @@ def _assemble(
             frozen.append(Frozen(name, family.size, "no layer reads it", ""))
         else:
             kind, least = kind_name(int(bits[family[0]]), written), _taken(trace, family)
-            if kind == "expert":  # what they give together is written by no layer of its own
-                written = [s for s in written if not s.writer.computed]
             groups.append(Group(name, int(family.size), tuple(held), tuple(written), family, kind, least))
     return tuple(groups), tuple(frozen)
 

@@ -228,7 +228,10 @@ def embedding(tracer: Tracer, call: Call) -> None:
     """Rows of a table by number: the rows stay, the width passes."""
     table, at = call.args[0], call.args[1]
     rows, width = tracer.axes(table)
-    if not picked(tracer, rows, at, EXPERT):
+    if call.arg(2, "padding_idx", -1) >= 0:  # the number of a row
+        tracer.unread(at)
+        tracer.freeze(rows, "one of its rows is named by number")
+    elif not picked(tracer, rows, at, EXPERT):
         tracer.freeze(rows, "rows of a table are read by number")
     if tracer.is_static(table):
         tracer.mark(rows, IN)
