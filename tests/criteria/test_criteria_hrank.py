@@ -198,7 +198,11 @@ def test_dead_single_and_tied_channels():
 
 def test_no_data_and_broken_data_are_refused():
     g = graph("plain")
-    for batches, why in ((None, "give batches"), ([], "are empty"), ([(g.example * float("nan"), None)], "batch 0 gives")):
+    for batches, why in (
+        (None, "give batches"),
+        ([], "are empty"),
+        ([(g.example * float("nan"), None)], "batch 0 gives"),
+    ):
         with pytest.raises(NeedsData, match=why):
             secateur.score(g, "hrank", batches=batches)
 

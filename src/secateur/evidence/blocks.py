@@ -15,7 +15,7 @@ from .base import Collector, Fields, Sampling, collector
 
 @collector("blocks")
 class Blocks(Collector):
-    """Of each residual block that may go, (1,): `cosine`, the sum over positions of cos(what goes in, what comes out); `count`.
+    """Of each residual block that may go, (1,): `cosine`, the sum over positions of cos(given, returned); `count`.
 
     A vector runs over the channels of a feature map, or over the last axis of a sequence.
     """

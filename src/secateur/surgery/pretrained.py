@@ -28,7 +28,7 @@ def _save(module: Any, *args: Any, **kwargs: Any) -> Any:
         if theirs.get(name) != ours.get(name):
             raise CheckpointError(
                 f"save_pretrained would store a config that builds {name} as {theirs.get(name)}, and the pruned model "
-                f"has {ours.get(name)}; use secateur.save(pruned, path), and secateur.load(path, into=fresh) with a model "
-                "made from the original config"
+                f"has {ours.get(name)}; use secateur.save(pruned, path), and secateur.load(path, into=fresh) with a "
+                "model made from the original config"
             )
     return type(module).save_pretrained(module, *args, **kwargs)
