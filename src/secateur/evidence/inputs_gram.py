@@ -110,8 +110,8 @@ def inputs_of(group: Group, evidence: Evidence) -> list[Inputs]:
         flat = weight.flatten(1)
         if flat.shape[1] != fields["gram"].shape[0]:
             raise BadModel(
-                f"group {group.name!r} is read by {member.tensor!r}, a stack of weights, of whose inputs there is no one "
-                f"Gram matrix; use a criterion that needs none, or frozen={group.name!r}"
+                f"group {group.name!r} is read by {member.tensor!r}, a stack of weights, with no one "
+                f"Gram matrix of inputs; use a criterion that needs none, or frozen={group.name!r}"
             )
         found.append(Inputs(member.tensor, flat, fields["gram"], fields["sum"], int(fields["count"]), at.flatten(1)))
     if not found:
