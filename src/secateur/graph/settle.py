@@ -149,14 +149,33 @@ def _fails_without_one(
     """Whether a need over few classes fails when one of them goes; without half of them, short axes would be empty."""
     own = np.unique(np.concatenate([classes[axis] for axis in axes]))
     own = own[~fixed[own]]
+    owners, attributes = known
+    concerned = _concerned(need.source, owners)
     for one in own.tolist() if own.size <= SINGLES else ():
+        counts: dict[int, int] = {}
 
-        def kept(axis: Axis, one: int = one) -> int:
-            return int(np.count_nonzero(classes[axis] != one))
+        def kept(axis: Axis, one: int = one, counts: dict[int, int] = counts) -> int:
+            if id(axis) not in counts:
+                counts[id(axis)] = int(np.count_nonzero(classes[axis] != one))
+            return counts[id(axis)]
 
-        if all(kept(a) for a in axes) and evaluate(need.source, restated(*known, kept), kept) != kept(need.axis):
+        values = restated(concerned, attributes, kept)
+        if all(kept(a) for a in axes) and evaluate(need.source, values, kept) != kept(need.axis):
             return True
     return False
+
+
+def _concerned(source: Source, owners: dict[Attribute, Owner]) -> dict[Attribute, Owner]:
+    """The owners of the attributes that an expression reads, and of those that these follow."""
+    found: dict[Attribute, Owner] = {}
+    waiting = [source]
+    while waiting:
+        for attribute in attributes_in(waiting.pop()):
+            owner = owners.get(attribute)
+            if owner is not None and attribute not in found:
+                found[attribute] = owner
+                waiting += [] if owner.need is None else [owner.need.source]
+    return found
 
 
 def _trials(count: int) -> Iterator[NDArray[np.bool_]]:
