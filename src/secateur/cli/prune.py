@@ -53,7 +53,7 @@ BudgetText = Annotated[
     option(
         "--budget",
         "BUDGET",
-        "What may be left of macs, params or bytes: a fraction kept, as in macs=0.5, or an amount, as in "
+        "What may be left of macs, params, bytes or activations: a fraction kept, as in macs=0.5, or an amount, as in "
         "params=1e6; several, joined by commas, must all hold.",
         CHOICE,
     ),
