@@ -1,9 +1,10 @@
-"""Shared by all tests: one thread each, and torchvision's two missing operator schemas on CPU builds."""
+"""Shared by all tests: one thread each, one seed, and torchvision's two missing operator schemas on CPU builds."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -21,3 +22,9 @@ try:
     import torchvision  # noqa: F401
 except (ImportError, RuntimeError):
     TORCHVISION_SCHEMAS = _define_torchvision_schemas()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    # Weights that a test does not seed itself must not depend on which tests ran before it in the same process.
+    torch.manual_seed(0)

@@ -14,6 +14,7 @@ from secateur.evidence.collect import collect
 from secateur.sparsity.base import Laid, WeightCriterion, fields, normalised
 from secateur.sparsity.pattern import Pattern
 from secateur.sparsity.synflow import SynFlow
+from secateur.sparsity.wanda import Wanda
 from secateur.testing import check_weight_criterion
 
 
@@ -21,6 +22,10 @@ from secateur.testing import check_weight_criterion
 def test_every_criterion_keeps_the_contract(name):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
     check_weight_criterion(SynFlow(rounds=3) if name == "synflow" else name, network=(net, torch.zeros(2, 1, 8, 8)))
+
+
+def test_wanda_that_looks_once_nests():
+    check_weight_criterion(Wanda(sequential=False))
 
 
 @dataclass(frozen=True)

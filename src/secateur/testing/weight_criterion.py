@@ -17,8 +17,8 @@ from .networks import Given, Network
 
 def check_weight_criterion(criterion: str | WeightCriterion, *, network: Given | None = None) -> None:
     """Scores have the weight's shape and are finite; exactly so many weights are zero, those that are kept are finite,
-    and more zeros hold those of fewer, unless the criterion updates weights; the same call gives the same zeros, and
-    model, mode, `.grad` and RNG are untouched (law 10); `NeedsData` where data is needed (law 11).
+    and more zeros hold those of fewer, unless scores are taken anew from what is zero already; the same call gives the
+    same zeros, and model, mode, `.grad` and RNG are untouched (law 10); `NeedsData` where data is needed (law 11).
     """
     chosen = WEIGHT_CRITERIA.make(criterion)
     frozen_dataclass(chosen)
@@ -32,7 +32,8 @@ def check_weight_criterion(criterion: str | WeightCriterion, *, network: Given |
         same = all(torch.equal(many[name], again[name]) for name in many)
         law(same, "law 10", chosen, f"gives other zeros for the same call on {net.name}")
         nested = all(not bool((many[name] & ~few[name]).any()) for name in few)
-        law(nested or chosen.updates or chosen.rounds > 1, "law 7", chosen, f"does not nest its zeros on {net.name}")
+        anew = chosen.updates or chosen.sequential or chosen.rounds > 1  # scores follow what is zero already
+        law(nested or anew, "law 7", chosen, f"does not nest its zeros on {net.name}")
         if from_data(chosen.needs):
             wanted = None if chosen.counts else 0.5
             asked = lambda: sparsify(net.model, net.example, criterion=chosen, sparsity=wanted)  # noqa: E731
