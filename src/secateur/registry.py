@@ -65,5 +65,5 @@ class Registry(Generic[T]):
             return TypeAdapter(kind).validate_python(dict(options))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where = str(first["loc"][0])  # not which part of a union
             raise BadOption(f"{self.kind} {name!r}: {where}={first['input']!r}: {first['msg']}") from error

@@ -27,7 +27,7 @@ def test_wrong_shapes_are_quoted(text):
 
 
 def test_specs_with_options():
-    assert inputs.made(ALLOCATORS, "ranked:per_macs=0.5,min_keep=4", "--allocator") == Ranked(0.5, 4)
+    assert inputs.made(ALLOCATORS, "ranked:per_macs=0.5,min_keep=4", "--allocator") == Ranked(0.5, min_keep=4)
     made = inputs.made(METHODS, "slimming:penalty_weight=1e-3,proximal=true", "--method")
     assert made == Slimming(penalty_weight=0.001, proximal=True)
 

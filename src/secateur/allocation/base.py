@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..cost.budget import Budget
 from ..cost.cost import Cost, CostModel
-from ..errors import BadBudget, BudgetUnreachable, UnknownName
+from ..errors import BadBudget, BudgetUnreachable
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
@@ -35,38 +34,6 @@ ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
 allocator = ALLOCATORS.register
 
 
-def per_group(option: str, value: float | Mapping[str, float], graph: Graph, otherwise: float) -> dict[str, float]:
-    """An option given as one number, or as {group name or glob: number}, for every group; the last match counts.
-
-    Raises `UnknownName` for a pattern that no group matches, `BadBudget` for a number that is not positive.
-    """
-    table = value if isinstance(value, Mapping) else {"*": value}
-    found = {g.name: otherwise for g in graph.groups}
-    for pattern, number in table.items():
-        if not 0 < number < float("inf"):
-            raise BadBudget(f"{option}={number!r} for {pattern!r}: give a number above 0")
-        hits = fnmatch.filter(found, pattern)
-        if not hits and isinstance(value, Mapping):
-            raise UnknownName(f"{option}: group", pattern, list(found))
-        found |= dict.fromkeys(hits, number)
-    return found
-
-
-def multiples(graph: Graph, round_to: int | Mapping[str, int]) -> dict[str, int]:
-    """What the width of each group must be a multiple of."""
-    found = per_group("round_to", round_to, graph, 1)
-    if any(n != int(n) for n in found.values()):
-        raise BadBudget(f"round_to={round_to!r}: widths are whole numbers, give whole multiples")
-    return {name: int(n) for name, n in found.items()}
-
-
-def rounded(width: int, size: int, multiple: int) -> int:
-    """The width brought down to a multiple, and not below one; a group smaller than the multiple stays whole."""
-    if width in (0, size) or width > size or multiple == 1:
-        return width
-    return min(size, max(width - width % multiple, multiple))
-
-
 def check_power(per_macs: float) -> None:
     """Raise `BadBudget` unless `per_macs` is a number from 0 up."""
     if not 0 <= per_macs < float("inf"):
@@ -86,6 +53,8 @@ def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: Cos
 
     if not meets(steps):
         raise BudgetUnreachable(unreachable(budget, limits, cost.at(widths(steps)), cost.dense()))
+    if meets(0):  # what the options ask for is enough
+        return 0
     low, high = 0, steps  # low misses, high meets
     while high - low > 1:
         middle = (low + high) // 2

@@ -35,8 +35,8 @@ class ByRedundancy(Ranked):
     """Remove a fraction of every group in proportion to its redundancy; within a group the highest scores stay.
 
     `statistic`: "combined", or one of "spectral" and "similar" (beyond chance) and "magnitude" alone. A group without
-    any gives only when all others have given all they may. `min_keep`, `keep` and `round_to` as for `ranked`;
-    `per_macs` > 0 multiplies redundancies with (MACs that removing one unit saves) ** per_macs.
+    any gives only when all others have given all they may. `keep` as for `ranked`; `per_macs` > 0 multiplies
+    redundancies with (MACs that removing one unit saves) ** per_macs.
     """
 
     statistic: Statistic = "combined"
@@ -57,7 +57,7 @@ class ByRedundancy(Ranked):
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, the one that goes at the smallest t first."""
-        rho, fixed = self.relative(graph), self._fixed(graph)
+        rho, may_go = self.relative(graph), self.removable(graph, cost)
         saving = cost.per_unit("macs") if self.per_macs else {}
         rates = [rho[g.name] * max(saving.get(g.name, 1.0), 1.0) ** self.per_macs for g in graph.groups]
         # Below this even the first unit of any group goes after the last of the others.
@@ -65,8 +65,7 @@ class ByRedundancy(Ranked):
         empty = np.zeros(0, dtype=np.int64)
         keys, groups, units = [np.zeros(0)], [empty], [empty]
         for number, (g, rate) in enumerate(zip(graph.groups, rates, strict=True)):
-            floor = g.size if g.name in fixed else self._floor(g)
-            rising = np.argsort(scores[g.name].numpy(), kind="stable")[: max(g.size - floor, 0)]
+            rising = np.argsort(scores[g.name].numpy(), kind="stable")[: may_go[g.name]]
             keys.append(np.arange(1, rising.size + 1) / (g.size * max(rate, last)))
             groups.append(np.full(rising.size, number))
             units.append(rising)

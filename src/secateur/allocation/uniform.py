@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-
 from ..cost.budget import Budget
 from ..cost.cost import CostModel
 from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import Allocator, allocator, check_power, least_removal, multiples, per_group, rounded
+from .base import allocator, check_power, least_removal
+from .choices import Bounded, Choices, highest, per_group
 
 
 @allocator("uniform")
 @dataclass(frozen=True)
-class Uniform(Allocator):
+class Uniform(Bounded):
     """Keep floor(keep * size) units of every group, and at least as many as it must keep.
 
     That is one; of experts, as many as a token is given to; of a residual block, the block.
@@ -26,15 +25,14 @@ class Uniform(Allocator):
     Without `keep`, the largest fraction that meets the budget. `per_macs` > 0 makes each group's fraction proportional
     to (MACs that removing one of its units saves) ** -per_macs: layers of a stage stay alike, early stages give more.
 
-    `keep` may be {group name or glob: fraction}; groups that it does not name stay whole. `round_to`, a number or
-    {group name or glob: number}: widths are brought down to multiples of it.
+    `keep` may be {group name or glob: fraction}; groups that it does not name stay whole.
     """
 
     keep: float | dict[str, float] | None = None
     per_macs: float = 0.0
-    round_to: int | dict[str, int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_power(self.per_macs)
         given = self.keep.values() if isinstance(self.keep, dict) else () if self.keep is None else (self.keep,)
         if not all(0 < fraction <= 1 for fraction in given):
@@ -48,22 +46,18 @@ class Uniform(Allocator):
         """The plan; within a group the highest scores stay."""
         if self.keep is not None and budget is not None:
             raise BadBudget(f"Uniform(keep={self.keep!r}) and budget {budget}: give one of them")
-        steps = multiples(graph, self.round_to)
+        choices = self.choices(graph, cost)
         if self.keep is not None:
             # As written: 0.29 * 100 is 28.999... in floats.
             fractions = {g: Fraction(str(f)) for g, f in per_group("keep", self.keep, graph, 1.0).items()}
-            widths = _widths(graph, fractions, steps)
+            widths = _widths(graph, fractions, choices)
         elif budget is None:
             raise BadBudget("the uniform allocator needs a budget or a fraction: Uniform(keep=0.5)")
         else:
-            widths = self._meeting(graph, cost, budget, steps)
-        kept = {}
-        for group in graph.groups:
-            falling_scores = np.argsort(-scores[group.name].numpy(), kind="stable")
-            kept[group.name] = np.sort(falling_scores[: widths[group.name]])
-        return Plan.keeping(graph, kept)
+            widths = self._meeting(graph, cost, budget, choices)
+        return Plan.keeping(graph, highest(graph, scores, widths))
 
-    def _meeting(self, graph: Graph, cost: CostModel, budget: Budget, steps: dict[str, int]) -> dict[str, int]:
+    def _meeting(self, graph: Graph, cost: CostModel, budget: Budget, choices: Choices) -> dict[str, int]:
         """The widths of the largest fraction that meets the budget."""
         weights = self._weights(graph, cost)
         # Widths only change where fraction * weight * size is whole, so these are all the fractions there are.
@@ -72,7 +66,7 @@ class Uniform(Allocator):
         tried = [whole, *sorted((f for f in falling if f < whole), reverse=True)]
 
         def widths(i: int) -> dict[str, int]:
-            return _widths(graph, {g: tried[i] * w for g, w in weights.items()}, steps)
+            return _widths(graph, {g: tried[i] * w for g, w in weights.items()}, choices)
 
         return widths(least_removal(len(tried) - 1, widths, cost, budget))
 
@@ -84,10 +78,5 @@ class Uniform(Allocator):
         return {g.name: Fraction(max(saving[g.name], 1.0) ** -self.per_macs) for g in graph.groups}
 
 
-def _widths(graph: Graph, fractions: dict[str, Fraction], steps: dict[str, int]) -> dict[str, int]:
-    found = {}
-    for g in graph.groups:
-        step, wanted = steps[g.name], min(g.size, int(fractions[g.name] * g.size))
-        fewest = min(g.size, -(-g.least // step) * step)  # of what must stay, the first multiple
-        found[g.name] = max(rounded(max(1, wanted), g.size, step), fewest)
-    return found
+def _widths(graph: Graph, fractions: dict[str, Fraction], choices: Choices) -> dict[str, int]:
+    return {g.name: choices.down(g.name, max(1, min(g.size, int(fractions[g.name] * g.size)))) for g in graph.groups}
