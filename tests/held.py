@@ -17,6 +17,12 @@ from secateur.groups.graph import Graph
 from secateur.groups.plan import Plan
 
 WIDE = sorted(n for n, c in secateur.criteria().items() if c.units != "depth")  # criteria of units, not of whole blocks
+ELSEWHERE = {  # what an allocator needs beside scores and a budget; tests/allocation holds these to the same laws
+    "given": "a file of widths, and so meets only one budget",
+    "sensitivity": "a file of measurements",
+    "legr": "an objective",
+}
+MEETING = sorted({*secateur.allocators()} - {*ELSEWHERE})  # allocators for any budget
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -124,3 +130,10 @@ def batches(example: Any, count: int = 2) -> list[tuple[Any, Any]]:
         return noise.to(t.dtype) if t.is_floating_point() else t
 
     return [(map_tensors(example, lambda t, seed=seed: like(t, seed)), None) for seed in range(count)]
+
+
+def labelled(example: Tensor, count: int = 2, classes: int = 10) -> list[tuple[Tensor, Tensor]]:
+    """Batches of eight random inputs like the example's, each with a class."""
+    generator = torch.Generator().manual_seed(2)
+    shape, target = (8, *example.shape[1:]), torch.arange(8) % classes
+    return [(torch.randn(shape, generator=generator), target) for _ in range(count)]

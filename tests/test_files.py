@@ -142,3 +142,18 @@ def test_a_file_of_another_kind_is_refused(path):
     files.write(path, "pruned model", {}, {})
     with pytest.raises(CheckpointError, match="holds a pruned model, not a test"):
         files.read(path, KIND)
+
+
+def test_text_is_put_in_place_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "plan.json"
+    files.write_text(path, "é\n")
+    assert path.read_bytes() == "é\n".encode()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        files.write_text(path, "new")
+    assert path.read_text(encoding="utf-8") == "é\n"
+    assert os.listdir(path.parent) == ["plan.json"]

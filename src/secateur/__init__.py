@@ -1,6 +1,7 @@
 """Prune any PyTorch model by any published method, to an exact budget, and prove that nothing else changed."""
 
 from .allocation.base import ALLOCATORS, Allocator
+from .allocation.transfer import Design
 from .cost.budget import Budget
 from .cost.cost import Cost
 from .criteria.base import CRITERIA, Criterion
@@ -9,6 +10,8 @@ from .evidence.base import Evidence
 from .groups.graph import Graph
 from .groups.group import Group
 from .groups.plan import Drop, Fold, Keep, Merge, Plan
+from .groups.plan_file import PlanFile
+from .latency.measure import measure_latency
 from .methods.base import METHODS, Method
 from .prune import Pruned, allocate, choose, collect, cut, prune, prune_, score, trace
 from .sparsity.base import WEIGHT_CRITERIA, WeightCriterion
@@ -16,6 +19,7 @@ from .sparsity.iterative import iterative
 from .sparsity.pattern import Pattern
 from .sparsity.sparse import Sparse
 from .sparsity.sparsify import sparsify
+from .stepwise import prune_in_steps
 from .surgery.carry import carry
 from .surgery.checkpoint import load, save
 
@@ -47,6 +51,7 @@ __all__ = [
     "Budget",
     "Cost",
     "Criterion",
+    "Design",
     "Drop",
     "Evidence",
     "Fold",
@@ -57,6 +62,7 @@ __all__ = [
     "Method",
     "Pattern",
     "Plan",
+    "PlanFile",
     "Pruned",
     "SecateurError",
     "Sparse",
@@ -71,9 +77,11 @@ __all__ = [
     "cut",
     "iterative",
     "load",
+    "measure_latency",
     "methods",
     "prune",
     "prune_",
+    "prune_in_steps",
     "save",
     "score",
     "sparsify",

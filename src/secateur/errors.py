@@ -6,6 +6,7 @@ SecateurError
 ├── BadOption               a value that an option of a criterion, allocator or method cannot have
 ├── NeedsData               a criterion or method needs batches (and a loss), and none were given
 ├── BadExample              an input that is not a tensor, a tuple or a dict of keyword inputs, or holds no tensor
+├── MissingDependency       an optional library or tool that is not installed; says how to get it
 ├── BadModel                the model itself cannot be worked on (NaN weights, two dtypes where one is needed, ...)
 ├── BudgetError
 │   ├── BadBudget           a budget that no model could be asked to meet: 0, negative, NaN, no field
@@ -13,6 +14,7 @@ SecateurError
 │   └── NothingToDo         the dense model meets the budget already
 ├── PlanError               a plan that does not fit this graph, or asks for units that do not exist
 ├── SurgeryError            an edit that cannot be made exactly; nothing was changed
+├── ExportError             an exporter or compiler that refuses the model, or a file that says something else
 ├── VerificationError       the cut model differs from the masked original; nothing was changed
 ├── CheckpointError         a file that is missing, truncated, corrupted, foreign, or cannot be written
 │   └── WrongArchitecture   a good file, but for another model; names the first mismatch
@@ -64,6 +66,10 @@ class BadModel(SecateurError):
     """The model itself cannot be worked on."""
 
 
+class MissingDependency(SecateurError):
+    """An optional library or tool is not installed; the message says how to get it."""
+
+
 class BudgetError(SecateurError):
     """Something about the budget."""
 
@@ -86,6 +92,10 @@ class PlanError(SecateurError):
 
 class SurgeryError(SecateurError):
     """An edit cannot be made exactly; nothing was changed."""
+
+
+class ExportError(SecateurError):
+    """An exporter or compiler refuses the model, or the exported file says something else than the model."""
 
 
 class VerificationError(SecateurError):

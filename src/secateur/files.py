@@ -1,15 +1,16 @@
-"""One safetensors file that is always whole: written beside the old one, flushed, then put in its place.
+"""Files that are always whole: written beside the old one, flushed, then put in its place.
 
-A write that is killed leaves the file before it as it was. No pickle: tensors, and JSON in the header.
+A write that is killed leaves the file before it as it was. No pickle: tensors with JSON in the header, or text.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,32 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[s
     text = json.dumps({"kind": kind, "facts": facts, "aliases": aliases})
     # One key: the order of several in the header is not the same in every process.
     header = {KEY: json.dumps({"checksum": checksum(kept, text), "text": text})}
+    with _replacing(path) as place:
+        save_file(kept, place, header)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Store text as UTF-8, replacing `path` in one step. Raises CheckpointError as `write` does."""
+    with _replacing(path) as place:
+        place.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Store bytes as they are, replacing `path` in one step. Raises CheckpointError as `write` does."""
+    with _replacing(path) as place:
+        place.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Where to write what then takes the place of `path`, whole or not at all."""
     # A folder of its own: safetensors writes beside its target, under a random name that a kill would leave behind.
     stage = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clean(path)
         stage.mkdir()
-        save_file(kept, stage / path.name, header)
+        yield stage / path.name
         _flush(stage / path.name)
         os.replace(stage / path.name, path)
         stage.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,7 +12,8 @@ from torch import nn
 
 from .allocation.base import ALLOCATORS, Allocator
 from .cost.budget import Budget
-from .cost.cost import Cost, CostModel
+from .cost.cost import CostModel
+from .cost.latency import Latency
 from .criteria.base import CRITERIA, Criterion
 from .errors import (
     BadModel,
@@ -31,10 +32,12 @@ from .groups.graph import Graph, trace
 from .groups.group import WIDTHS, Group
 from .groups.plan import Plan
 from .groups.scores import Scores
+from .latency.asked import asked
+from .pruned import Pruned
 from .surgery.blocks import verify_blocks
-from .surgery.carry import Originals, originals
+from .surgery.carry import originals
 from .surgery.checkpoint import Origin
-from .surgery.cut import Edits, copied, edits, replace_by
+from .surgery.cut import copied, edits, replace_by
 from .surgery.fold import apply_shifts, fold_means, shifts
 from .surgery.merge import merged
 from .surgery.mergeable import check_merges
@@ -46,20 +49,6 @@ from .surgery.verify import verify as verify_whole
 Repair = Literal["none", "fold", "recalibrate", "reconstruct"]
 Verify = Literal["full", "block", "off"]
 CHECKS: dict[str, Callable[..., Check]] = {"full": verify_whole, "block": verify_blocks, "off": unverified}
-
-
-@dataclass(frozen=True, eq=False)
-class Pruned:
-    """A smaller model, the plan that made it, its cost before and after, and the check that nothing else changed."""
-
-    model: nn.Module = field(repr=False)
-    plan: Plan = field(repr=False)
-    before: Cost
-    after: Cost
-    check: Check
-    origin: Origin = field(repr=False)
-    edits: Edits = field(repr=False, default_factory=lambda: Edits({}, {}))
-    originals: Originals = field(repr=False, default=())
 
 
 def collect(
@@ -117,10 +106,17 @@ def score(
 
 
 def allocate(
-    graph: Graph, scores: Scores, budget: Budget | None = None, *, allocator: str | Allocator = "ranked"
+    graph: Graph,
+    scores: Scores,
+    budget: Budget | None = None,
+    *,
+    allocator: str | Allocator = "ranked",
+    latency: Latency | None = None,
 ) -> Plan:
     """A plan that meets the budget.
 
+    `latency`: what `measure_latency` found; where the budget or the allocator's `round_to="auto"` asks for latency and
+    none is given, it is measured here, or read from where an earlier measurement was kept.
     Raises `PlanError` for scores that do not fit, `BudgetUnreachable`, `NothingToDo`, `UnknownName`.
     """
     for group in graph.groups:
@@ -130,7 +126,8 @@ def allocate(
             raise PlanError(
                 f"scores of group {group.name!r} {told}; one finite number for each of {group.size} units needed"
             )
-    return ALLOCATORS.make(allocator).allocate(graph, scores, CostModel(graph), budget)
+    chosen = ALLOCATORS.make(allocator)
+    return chosen.allocate(graph, scores, CostModel(graph, latency or asked(graph, budget, chosen)), budget)
 
 
 def choose(graph: Graph, plan: Plan, criterion: str | Criterion, evidence: Evidence) -> Plan:
@@ -146,9 +143,12 @@ def choose(graph: Graph, plan: Plan, criterion: str | Criterion, evidence: Evide
     return Plan.keeping(graph, kept)
 
 
-def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "full") -> Pruned:
+def cut(
+    graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "full", latency: Latency | None = None
+) -> Pruned:
     """A new, smaller model by the plan, verified; the graph's model is untouched, bit for bit.
 
+    With `latency`, the costs before and after state what it predicts.
     `verify`: "full" runs the masked original and the cut model on two inputs; "block" runs the masked original once and
     holds each block of the cut model to it alone; "off" trusts the cut, and says so in `check`.
 
@@ -160,7 +160,7 @@ def cut(graph: Graph, plan: Plan, *, tolerance: float = 1e-6, verify: Verify = "
         raise VerificationError(
             f"the model is on the meta device, where there are no numbers to compare; give verify='off', not {verify!r}"
         )
-    cost = CostModel(graph)
+    cost = CostModel(graph, latency)
     work = edits(graph, plan)
     shift = shifts(graph, graph.model, plan)
     check_merges(graph, plan)
@@ -196,6 +196,7 @@ def prune(
     repair: Repair = "none",
     verify: Verify = "full",
     seed: int = 0,
+    latency: Latency | None = None,
 ) -> Pruned:
     """Trace, score, allocate, cut and verify: a new model; the caller's is untouched, bit for bit, and so is the RNG.
 
@@ -203,13 +204,12 @@ def prune(
     that need data and for `repair`, which makes up for the cut without labels or gradients: "fold" puts the mean of
     what each layer saw of removed units into its bias or the norm behind it, "recalibrate" measures batch-norm
     statistics anew, "reconstruct" refits each layer that lost inputs to what the dense layer gave, by least squares.
-    Groups whose cut fails its check are found one by one, left whole, and named in a `SecateurWarning`.
-    Raises what the steps raise.
+    Groups whose cut fails its check are found one by one, left whole, and named in a `SecateurWarning`. `latency`: as
+    for `allocate`. Raises what the steps raise.
     """
     if repair not in get_args(Repair):
         raise UnknownName("repair", repair, get_args(Repair))
-    earlier = model if isinstance(model, Pruned) else None
-    net: Any = earlier.model if earlier else model
+    earlier, net = (model, model.model) if isinstance(model, Pruned) else (None, model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
         graph = trace(net, example, frozen=frozen, kinds=kinds)
@@ -219,18 +219,24 @@ def prune(
         def attempt(graph: Graph) -> Pruned:
             evidence = collect(graph, criterion, batches=held, loss=loss, seed=seed)
             scores = score(graph, criterion, evidence=evidence)
-            plan = choose(graph, allocate(graph, scores, budget, allocator=allocator), criterion, evidence)
-            return cut(graph, fold_means(graph, plan, inputs) if repair == "fold" else plan, verify=verify)
+            known = latency or asked(graph, budget, ALLOCATORS.make(allocator))
+            plan = allocate(graph, scores, budget, allocator=allocator, latency=known)
+            plan = choose(graph, plan, criterion, evidence)
+            plan = fold_means(graph, plan, inputs) if repair == "fold" else plan
+            return cut(graph, plan, verify=verify, latency=known)
 
-        try:
-            pruned = attempt(graph)
-        except (SurgeryError, VerificationError) as error:
-            graph = without_culprits(graph, error)
-            pruned = attempt(graph)
+        graph, pruned = _without_what_fails(attempt, graph)
         mend(graph, pruned, inputs, repair)
-    if earlier is None:
-        return pruned
-    return replace(pruned, before=earlier.before, origin=earlier.origin.followed_by(pruned.plan))
+    return pruned if earlier is None else earlier.followed_by(pruned)
+
+
+def _without_what_fails(attempt: Callable[[Graph], Pruned], graph: Graph) -> tuple[Graph, Pruned]:
+    """An attempt, and where its cut fails its check another without the groups whose fault that is."""
+    try:
+        return graph, attempt(graph)
+    except (SurgeryError, VerificationError) as error:
+        graph = without_culprits(graph, error)
+        return graph, attempt(graph)
 
 
 def without_culprits(graph: Graph, error: SecateurError) -> Graph:

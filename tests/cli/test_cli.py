@@ -8,10 +8,26 @@ import pytest
 
 import secateur as package
 from secateur import cli, errors
-from secateur.cli import compare, exit_code, inspect, main, methods, oracle, prune, report, sensitivity
+from secateur.cli import (
+    apply,
+    bench,
+    compare,
+    diff,
+    exit_code,
+    export,
+    inspect,
+    main,
+    methods,
+    oracle,
+    plan,
+    prune,
+    report,
+    sensitivity,
+)
 
 COMMANDS = {"inspect": inspect, "prune": prune, "compare": compare, "report": report, "methods": methods}
-COMMANDS |= {"oracle": oracle, "sensitivity": sensitivity}
+COMMANDS |= {"apply": apply, "diff": diff, "plan": plan}
+COMMANDS |= {"bench": bench, "export": export, "oracle": oracle, "sensitivity": sensitivity}
 
 
 def tree(kind):
@@ -20,7 +36,8 @@ def tree(kind):
 
 def test_every_error_has_a_documented_exit_code():
     refused = (
-        "TraceError PlanError SurgeryError VerificationError TrainingError StudyError BudgetUnreachable NothingToDo"
+        "TraceError PlanError SurgeryError VerificationError TrainingError StudyError BudgetUnreachable NothingToDo "
+        "ExportError"
     )
     expected = dict.fromkeys(refused.split(), 3) | {"CheckpointError": 4, "WrongArchitecture": 4}
     own = [kind for kind in tree(errors.SecateurError) if kind.__module__ == errors.__name__]

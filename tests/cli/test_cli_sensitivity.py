@@ -5,11 +5,12 @@ import json
 import pytest
 
 import secateur as package
+from secateur.allocation.curves import Sensitivity
 from secateur.allocation.uniform import Uniform
 from secateur.cli.inputs import model_of
 from secateur.cost.cost import CostModel
 from secateur.experiments.data import load
-from secateur.experiments.sensitivity import Sensitivity, sensitivity
+from secateur.experiments.sensitivity import sensitivity
 from secateur.training.seeds import child_seed
 
 FAST = ("sensitivity", "--model", "digits-resnet", "--data", "digits", "--calibration", "64", "--ratios", "0.5,0.25")

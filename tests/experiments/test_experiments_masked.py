@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+import secateur
 from held import run, zeroed
 from nets import graph, images
 from secateur import Plan
 from secateur.errors import BadOption, NeedsData
-from secateur.experiments.masked import Held, measured, weighted
+from secateur.experiments.masked import Held, masked_loss, measured, weighted
+from secateur.training.evaluate import mean_loss
 
 
 def test_batches_are_read_once_and_counted():
@@ -56,3 +58,15 @@ def test_a_measure_is_one_number():
     g = graph("plain")
     with pytest.raises(BadOption, match=r"\(2, 10\) numbers a batch; give their mean"):
         measured(g, Held.of([(images(2, 1, 8, 8), None)]), {}, [lambda output, _: output])
+
+
+def test_the_masked_loss_of_a_plan_is_the_loss_of_the_model_cut_by_it():
+    g = graph("padded")
+    data = [(images(6, 1, 8, 8), torch.arange(6) % 10), (images(2, 1, 8, 8), torch.arange(2))]
+    objective = masked_loss(g, data)
+    plan = secateur.allocate(g, secateur.score(g, "l1"), secateur.Budget(macs=0.5))
+    for chosen in (plan, secateur.Plan()):
+        assert objective(chosen) == pytest.approx(mean_loss(secateur.cut(g, chosen).model, data), rel=1e-5)
+    assert masked_loss(g, data, lambda output, _: output.new_ones(()))(plan) == 1.0
+    with pytest.raises(NeedsData, match="empty"):
+        masked_loss(g, [])

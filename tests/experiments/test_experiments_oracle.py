@@ -15,8 +15,8 @@ from held import batches as any_batches
 from held import loss as any_loss
 from held import run, unchanged, zeroed
 from nets import fill, graph, images
+from secateur import ledger as ledgers
 from secateur.errors import BadModel, BadOption, CheckpointError, NeedsData, PlanError
-from secateur.experiments import ledger as ledgers
 from secateur.experiments import oracle as oracles
 from secateur.experiments.oracle import Oracle, oracle, sample
 from secateur.graph.example import map_tensors

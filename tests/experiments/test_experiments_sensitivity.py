@@ -11,6 +11,7 @@ import secateur
 from held import unchanged
 from nets import fill, graph, images
 from secateur import Budget
+from secateur.allocation.curves import Sensitivity, width
 from secateur.allocation.uniform import Uniform
 from secateur.cost.cost import CostModel
 from secateur.errors import (
@@ -24,7 +25,7 @@ from secateur.errors import (
     UnknownName,
 )
 from secateur.experiments import sensitivity as module
-from secateur.experiments.sensitivity import METRICS, Metric, Sensitivity, sensitivity, width
+from secateur.experiments.sensitivity import METRICS, Metric, sensitivity
 from secateur.training.evaluate import evaluate_accuracy, mean_loss
 
 RATIOS = (0.25, 0.5, 0.8)
@@ -148,10 +149,24 @@ def test_a_file_of_something_else_is_refused_by_name(scored, tmp_path):
             sensitivity(graph_, data, points, [0.5], metrics=metrics, path=path)
     with pytest.raises(CheckpointError, match="other weights"):
         Sensitivity.load(path, other)
-    with pytest.raises(CheckpointError, match="other groups"):
-        Sensitivity.load(path, secateur.trace(g.model, g.example, frozen=["a"]))
+    with pytest.raises(CheckpointError, match="other weights and groups"):
+        Sensitivity.load(path, graph("plain"))
     with pytest.raises(CheckpointError, match="missing"):
         Sensitivity.load(tmp_path / "none.safetensors", g)
+
+
+def test_groups_that_are_frozen_since_are_left_out_and_new_ones_refused(scored, tmp_path):
+    (g, scores), path = scored, tmp_path / "s.safetensors"
+    sensitivity(g, batches(), scores, [0.5], path=path)
+    whole, part = Sensitivity.load(path, g), secateur.trace(g.model, g.example, frozen=["a"])
+    left = {x.name for x in part.groups}
+    assert left < set(whole.sizes)
+    found = Sensitivity.load(path, part)
+    assert found.sizes == {name: whole.sizes[name] for name in left}
+    assert found.values["loss"] == {name: whole.values["loss"][name] for name in left}
+    sensitivity(part, batches(), scores, [0.5], path=tmp_path / "part.safetensors")
+    with pytest.raises(CheckpointError, match="other groups"):
+        Sensitivity.load(tmp_path / "part.safetensors", g)
 
 
 def test_a_file_that_has_only_begun_says_so(scored, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import WIDE, batches, difference, loss, random_plan, run, tensors_of, unchanged, zeroed
+from held import MEETING, WIDE, batches, difference, loss, random_plan, run, tensors_of, unchanged, zeroed
 from nets import ALL, HAND, OURS, fresh, graph
 from secateur.groups.plan import Plan
 
@@ -82,7 +82,7 @@ def test_a_padded_shortcut_cut_by_hand():
 
 
 @pytest.mark.parametrize("criterion", WIDE)
-@pytest.mark.parametrize("allocator", sorted(secateur.allocators()))
+@pytest.mark.parametrize("allocator", MEETING)
 def test_plans_of_every_criterion_and_allocator_cut_exactly(criterion, allocator):
     g = graph("digits-resnet")
     scores = secateur.score(g, criterion, batches=batches(g.example), loss=loss)

@@ -3,6 +3,7 @@
 import pytest
 
 import secateur
+from held import MEETING
 from nets import HAND, OURS, graph
 from secateur.allocation.ranked import Ranked
 from secateur.allocation.uniform import Uniform
@@ -11,9 +12,10 @@ from secateur.errors import BudgetUnreachable, NothingToDo
 from secateur.testing.allocator import random_scores
 
 ALLOCATORS = [
-    *sorted(n for n, a in secateur.allocators().items() if a.nests),
+    *(n for n in MEETING if secateur.allocators()[n].nests),
     Ranked(per_macs=1.0),
     Ranked(min_keep=0.3),
+    Ranked(normalise="scope"),
     Uniform(per_macs=0.5),
 ]
 

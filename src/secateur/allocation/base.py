@@ -30,6 +30,8 @@ class Allocator:
         raise NotImplementedError(f"{type(self).__name__} does not define allocate(graph, scores, cost, budget)")
 
 
+TOGETHER = 64  # steps that are priced at once
+
 ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
 allocator = ALLOCATORS.register
 
@@ -51,15 +53,32 @@ def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: Cos
         reached = cost.at(widths(step))
         return all(getattr(reached, field) <= limit for field, limit in limits.items())
 
-    if not meets(steps):
-        raise BudgetUnreachable(unreachable(budget, limits, cost.at(widths(steps)), cost.dense()))
     if meets(0):  # what the options ask for is enough
         return 0
+    slower_may_be_smaller = "latency_ms" in limits
+    found = _first(steps, widths, cost, limits) if slower_may_be_smaller else steps if meets(steps) else None
+    if found is None:
+        raise BudgetUnreachable(unreachable(budget, limits, cost.at(widths(steps)), cost.dense()))
+    if slower_may_be_smaller:
+        return found
     low, high = 0, steps  # low misses, high meets
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if meets(middle) else (middle, high)
     return high
+
+
+def _first(
+    steps: int, widths: Callable[[int], dict[str, int]], cost: CostModel, limits: dict[str, float]
+) -> int | None:
+    """The first step whose widths are within limits, all of them tried in turn."""
+    for start in range(1, steps + 1, TOGETHER):
+        tried = range(start, min(start + TOGETHER, steps + 1))
+        found = cost.of([widths(step) for step in tried], limits)
+        within = np.all([found[field] <= limit for field, limit in limits.items()], axis=0)
+        if within.any():
+            return tried[int(np.argmax(within))]
+    return None
 
 
 def without_lowest(

@@ -17,6 +17,7 @@ from ..groups.plan import Plan
 from ..groups.scores import Scores
 from .base import allocator, check_power, least_removal, without_lowest
 from .choices import Bounded, Choices, per_group
+from .scopes import Normalise, normalised
 
 
 @allocator("ranked")
@@ -30,12 +31,14 @@ class Ranked(Bounded):
     `keep` {group name or glob: fraction}: groups that get this fraction and take no part in the ranking. With
     `round_to`, widths are brought down, so that more than one unit fewer may miss the budget. `drop`: that many units
     go, the lowest ranked, and no budget is given; of residual blocks, that many blocks. Ties go to the earlier group
-    and unit, so the ranking is total: tighter budgets nest.
+    and unit, so the ranking is total: tighter budgets nest. `normalise`: scores are divided by the mean of their
+    "group", or of its "scope", all groups of the same structure (see `scopes.py`).
     """
 
     per_macs: float = 0.0
     keep: dict[str, float] | None = None
     drop: int | None = None
+    normalise: Normalise = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +65,7 @@ class Ranked(Bounded):
             kept[g.name] = np.sort(rising[g.size - left[g.name] :])
         return Plan.keeping(graph, kept)
 
-    def _fixed(self, graph: Graph) -> dict[str, int]:
+    def told(self, graph: Graph) -> dict[str, int]:
         """The widths that are no matter of ranking."""
         told = per_group("keep", self.keep, graph, 0.0) if self.keep else {}
         # As written: 0.29 * 100 is 28.999... in floats.
@@ -71,13 +74,13 @@ class Ranked(Bounded):
 
     def removable(self, graph: Graph, cost: CostModel) -> dict[str, int]:
         """How many units of each group may go; none of those whose width is told."""
-        fixed, least = self._fixed(graph), self.choices(graph, cost).least()
+        fixed, least = self.told(graph), self.choices(graph, cost).least()
         return {g.name: 0 if g.name in fixed else g.size - least[g.name] for g in graph.groups}
 
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""
         saving = cost.per_unit("macs") if self.per_macs else {}
-        may_go = self.removable(graph, cost)
+        may_go, scores = self.removable(graph, cost), normalised(graph, scores, self.normalise)
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs
@@ -94,7 +97,7 @@ class Ranked(Bounded):
 
     def _widths(self, graph: Graph, group: NDArray[np.int64], choices: Choices) -> Callable[[int], dict[str, int]]:
         sizes = np.array([g.size for g in graph.groups])
-        fixed = self._fixed(graph)
+        fixed = self.told(graph)
 
         def at(step: int) -> dict[str, int]:
             left = sizes - np.bincount(group[:step], minlength=sizes.size)

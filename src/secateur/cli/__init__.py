@@ -13,6 +13,7 @@ import typer
 from ..errors import (
     BudgetUnreachable,
     CheckpointError,
+    ExportError,
     NothingToDo,
     PlanError,
     SecateurError,
@@ -22,11 +23,12 @@ from ..errors import (
     TrainingError,
     VerificationError,
 )
-from . import compare, inspect, methods, oracle, prune, report, sensitivity
+from . import apply, bench, compare, diff, export, inspect, methods, oracle, plan, prune, report, sensitivity
 from .output import complain
 
 REFUSED = (
     BudgetUnreachable,
+    ExportError,
     NothingToDo,
     PlanError,
     StudyError,
@@ -67,10 +69,15 @@ def _add(name: str, command: Callable[..., None], epilog: str) -> None:
 
 _add("inspect", inspect.inspect, inspect.EPILOG)
 _add("prune", prune.prune, prune.EPILOG)
+_add("plan", plan.plan, plan.EPILOG)
+_add("diff", diff.diff, diff.EPILOG)
+_add("apply", apply.apply, apply.EPILOG)
 _add("compare", compare.compare, compare.EPILOG)
 _add("report", report.report, report.EPILOG)
 _add("oracle", oracle.oracle, oracle.EPILOG)
 _add("sensitivity", sensitivity.sensitivity, sensitivity.EPILOG)
+_add("bench", bench.bench, bench.EPILOG)
+_add("export", export.export, export.EPILOG)
 _add("methods", methods.methods, methods.EPILOG)
 
 

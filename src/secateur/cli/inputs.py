@@ -90,15 +90,19 @@ def graph_of(net: nn.Module, example: Example, frozen: Sequence[str] | None, kin
 
     Raises what `trace` raises, and `BadExample` where the forward refuses the input's shape.
     """
-    wanted = WIDTHS if kinds is None else [kind.strip() for kind in kinds.split(",")]
     try:
-        return trace(net, example, frozen=frozen or (), kinds=wanted)
+        return trace(net, example, frozen=frozen or (), kinds=kinds_of(kinds))
     except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes that do not fit
         shapes = ", ".join(str(list(t.shape)) for t in tensors(example))
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadExample(
             f"the model's forward fails on an input of shape {shapes}: {reason}. Give another --input, or other --data"
         ) from error
+
+
+def kinds_of(text: str | None) -> tuple[str, ...]:
+    """Kinds of unit as typed, such as `channel,head`; all widths where nothing was."""
+    return WIDTHS if text is None else tuple(kind.strip() for kind in text.split(","))
 
 
 def made(registry: Registry[T], text: str, flag: str) -> T:

@@ -1,53 +1,42 @@
-"""The work of `secateur prune`: model, plan, cut, accuracy, fine-tuning. Imports torch."""
+"""The work of `secateur prune`, `plan` and `apply`: model, plan, cut, accuracy, fine-tuning. Imports torch."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import typer
 from torch import nn
 
-from ..allocation.base import ALLOCATORS, Allocator
 from ..cost.budget import Budget
-from ..criteria.base import CRITERIA, Criterion
 from ..errors import NeedsData
-from ..evidence.base import from_data
+from ..evidence.base import Batches
 from ..experiments.data import Data, load
 from ..graph.example import Example
 from ..groups.graph import Graph
-from ..methods.base import METHODS, Method
-from ..prune import Pruned, Repair, cut, mend
+from ..groups.plan import Plan
+from ..groups.scores import Scores
+from ..latency.asked import asked
+from ..methods.base import Method
+from ..prune import Pruned, Repair, allocate, collect, cut, mend, score
+from ..prune import choose as choose_units
+from ..schedule import Schedule
+from ..stepwise import prune_in_steps
 from ..surgery.fold import fold_means
 from ..training.evaluate import evaluate_accuracy
 from ..training.loop import fit
 from ..training.recipe import Recipe
 from ..training.seeds import child_seed, seeded
-from .inputs import example_of, graph_of, made, model_of
+from .choice import Chosen, label
+from .inputs import example_of, graph_of, kinds_of, model_of
 from .output import doing
 
 BATCH = 64  # images a calibration batch, as in studies
 EVALUATION_BATCH = 500
-
-
-@dataclass(frozen=True)
-class Chosen(Method):
-    """A criterion and an allocator put together on the command line."""
-
-    scores: Criterion
-    spreads: Allocator
-
-    @property
-    def criterion(self) -> Criterion:  # type: ignore[override]  # chosen by the instance, not by the class
-        """As chosen."""
-        return self.scores
-
-    @property
-    def allocator(self) -> Allocator:
-        """As chosen."""
-        return self.spreads
+NO_TRAINING = Recipe(epochs=0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,8 @@ class Job:
     recipe: Recipe
     seed: int
     kinds: str | None = None
+    steps: int = 1
+    schedule: Schedule = "linear"
 
 
 @dataclass(frozen=True)
@@ -80,49 +71,6 @@ class Done:
     finetuned: float | None
 
 
-def choose(method: str | None, criterion: str | None, allocator: str | None, per_macs: float | None) -> Method:
-    """A method by name, or a criterion and an allocator by name (L2 and one ranking by default).
-
-    Raises `UnknownName`, and a usage error for values, and for options that clash.
-    """
-    parts = {"--criterion": criterion, "--allocator": allocator, "--per-macs": per_macs}
-    given = [flag for flag, value in parts.items() if value is not None]
-    if method is not None:
-        if given:
-            raise typer.BadParameter(f"the method {method!r} decides this itself: leave one out", param_hint=given[0])
-        return made(METHODS, method, "--method")
-    spec = allocator or "ranked"
-    if per_macs is not None:
-        spec += f"{',' if ':' in spec else ':'}per_macs={per_macs}"
-    return Chosen(made(CRITERIA, criterion or "l2", "--criterion"), made(ALLOCATORS, spec, "--allocator"))
-
-
-def allowance(text: str | None, method: Method) -> Budget | None:
-    """The budget; a usage error where the parts chosen need one. A method by name says itself what it lacks."""
-    if text is not None:
-        return Budget.parse(text)
-    if isinstance(method, Chosen) and getattr(method.allocator, "keep", None) is None:
-        raise typer.BadParameter("how much may be left? For instance macs=0.5", param_hint="--budget")
-    return None
-
-
-def label(method: Method) -> str:
-    """`method taylor`, `criterion l2`."""
-    return f"criterion {method.scores.name}" if isinstance(method, Chosen) else f"method {method.name}"
-
-
-def need(method: Method, recipe: Recipe, repair: Repair) -> str | None:
-    """Why data is needed, or None where it is not."""
-    evidence = ", ".join(from_data(method.criterion.needs))
-    if evidence:
-        return f"{label(method)} scores from {evidence} over training images"
-    if method.folds_means:
-        return f"{label(method)} folds the mean, over training images, of what removed units gave"
-    if repair != "none":
-        return f"--repair {repair} measures what layers see of training images"
-    return "--finetune trains on images" if recipe.epochs else None
-
-
 def load_data(spec: str | None, why: str | None) -> Data | None:
     """The data set, or None. Raises `NeedsData` where there is a need and no data, and what `load` raises."""
     if spec is None and why is not None:
@@ -132,11 +80,8 @@ def load_data(spec: str | None, why: str | None) -> Data | None:
 
 def work(job: Job) -> Done:
     """Prune, measure, fine-tune. The seeds are those of a study's run, so that both give the same figures."""
-    data = job.data
-    net = model_of(job.model, job.classes or (data.classes if data else None), job.weights, job.seed)
-    example: Example = data.example() if data and job.input is None else example_of(job.model, job.input)
-    graph = graph_of(net, example, job.frozen, job.kinds)
-    dense = accuracy(net, data, "the dense model")
+    data, graph = job.data, read(job)
+    dense = accuracy(graph.model, data, "the dense model")
     with doing("scoring, cutting, checking"):
         pruned = _cut(job, graph)
     at_cut = accuracy(pruned.model, data, "the cut model")
@@ -148,17 +93,62 @@ def work(job: Job) -> Done:
     return Done(graph, pruned, dense, at_cut, accuracy(pruned.model, data, "the fine-tuned model"))
 
 
+def read(job: Job) -> Graph:
+    """The dense model of the job, read on an image of its data or the input typed."""
+    data = job.data
+    net = model_of(job.model, job.classes or (data.classes if data else None), job.weights, job.seed)
+    example: Example = data.example() if data and job.input is None else example_of(job.model, job.input)
+    return graph_of(net, example, job.frozen, job.kinds)
+
+
+def planned(job: Job, graph: Graph) -> tuple[Plan, Scores]:
+    """The plan that `work` would cut, and the scores of all units of the dense model."""
+    batches = _batches(job)
+    with doing("scoring"), seeded(child_seed(job.seed, "prune")):
+        if isinstance(job.method, Chosen) and job.steps == 1:
+            evidence = collect(graph, job.method.criterion, batches=batches, seed=job.seed)
+            scores = score(graph, job.method.criterion, evidence=evidence)
+            plan = allocate(graph, scores, job.budget, allocator=job.method.allocator)
+            return choose_units(graph, plan, job.method.criterion, evidence), scores
+        plan = _plan(job, graph, batches)
+        return plan, score(graph, job.method.criterion, batches=batches, seed=job.seed)
+
+
+def _batches(job: Job) -> list[tuple[Any, Any]] | None:
+    if job.data is None:
+        return None
+    loader = job.data.loader("train", batch_size=BATCH, seed=child_seed(job.seed, "calibration"))
+    return list(islice(loader, -(-job.calibration // BATCH)))
+
+
+def _plan(job: Job, graph: Graph, batches: Batches | None) -> Plan:
+    if job.steps == 1:
+        return job.method.plan(graph, job.budget, batches=batches, seed=job.seed)
+    assert job.budget is not None  # `check_steps`
+    pruned = prune_in_steps(
+        graph.model,
+        graph.example,
+        budget=job.budget,
+        steps=job.steps,
+        schedule=job.schedule,
+        criterion=job.method.criterion,
+        allocator=job.method.allocator,
+        batches=batches,
+        frozen=job.frozen or (),
+        kinds=kinds_of(job.kinds),
+        seed=job.seed,
+    )
+    return reduce(Plan.then, pruned.origin.plans)
+
+
 def _cut(job: Job, graph: Graph) -> Pruned:
-    batches = None
-    if job.data is not None:
-        loader = job.data.loader("train", batch_size=BATCH, seed=child_seed(job.seed, "calibration"))
-        batches = list(islice(loader, -(-job.calibration // BATCH)))
+    batches = _batches(job)
     inputs = [x for x, _ in batches or ()]
     with seeded(child_seed(job.seed, "prune")):
-        plan = job.method.plan(graph, job.budget, batches=batches, seed=job.seed)
+        plan = _plan(job, graph, batches)
         if job.repair == "fold" and not plan.folds:
             plan = fold_means(graph, plan, inputs)
-        pruned = cut(graph, plan)
+        pruned = cut(graph, plan, latency=asked(graph, job.budget, job.method.allocator))
         mend(graph, pruned, inputs, job.repair)
     return pruned
 
@@ -171,13 +161,19 @@ def accuracy(net: nn.Module, data: Data | None, what: str) -> float | None:
         return evaluate_accuracy(net, data.loader("test", batch_size=EVALUATION_BATCH))
 
 
-def notes(job: Job, done: Done) -> list[str]:
-    """What a person should know about how this came about."""
+def remarks(job: Job) -> list[str]:
+    """What a person should know about the model and the method."""
     said = []
     if job.weights is None:
         said.append("no --weights: this model has random weights")
     if job.method.trains:
         said.append(f"{label(job.method)} works while a network trains; here it ranked the weights as they are")
+    return said
+
+
+def notes(job: Job, done: Done) -> list[str]:
+    """What a person should know about how this came about."""
+    said = remarks(job)
     after = done.pruned.after
     limits = job.budget.limits(done.pruned.before) if job.budget else {}
     missed = [

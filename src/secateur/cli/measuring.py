@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ..criteria.base import CRITERIA, Criterion
 from ..errors import CheckpointError
-from ..experiments import ledger
 from ..experiments.data import load
 from ..experiments.environment import environment
 from ..groups.graph import Graph
+from ..ledger import Progress as Told
 from ..report.pages import replace
 from ..training.seeds import child_seed
 from .inputs import graph_of, made, model_of
@@ -90,7 +90,7 @@ def folder(out: Path) -> Path:
 
 
 @contextmanager
-def counting(what: str, out: Path) -> Iterator[ledger.Progress]:
+def counting(what: str, out: Path) -> Iterator[Told]:
     """Gives `progress(done, total)`: a bar in a terminal, else a line every minute.
 
     Ctrl-C ends with code 130 and says how to go on.

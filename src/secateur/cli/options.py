@@ -33,6 +33,12 @@ class Schedule(str, Enum):
     CONSTANT, STEPS, COSINE, ONECYCLE = "constant", "steps", "cosine", "onecycle"
 
 
+class Toward(str, Enum):
+    """How what is left falls over the steps of pruning."""
+
+    LINEAR, CUBIC, GEOMETRIC = "linear", "cubic", "geometric"
+
+
 class Arm(str, Enum):
     """What a study may do after the cut."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,14 +29,13 @@ from .options import (
     RepairKind,
     Schedule,
     ScheduleName,
+    Toward,
     WeightDecay,
     Weights,
     option,
 )
-from .output import console, emit, note, only_json, percent, plain_table, row, whole
-
-if TYPE_CHECKING:  # these import torch
-    from .job import Done, Job
+from .outcome import finish
+from .output import only_json
 
 EPILOG = """Examples
 $ secateur prune --model resnet20 --weights W.safetensors --data cifar10:DIR \\
@@ -94,6 +93,19 @@ Epochs = Annotated[
 ]
 Rate = Annotated[float, option("--lr", "X", "Highest learning rate.", TRAINING, min=0.0)]
 Seed = Annotated[int, option("--seed", "N", "Same seed, same plan and same weights.")]
+Steps = Annotated[
+    int,
+    option(
+        "--steps",
+        "N",
+        "Prune in so many steps, each scored on what the one before left, without training in between.",
+        CHOICE,
+        min=1,
+    ),
+]
+StepsSchedule = Annotated[
+    Toward, option("--steps-schedule", "NAME", "What is left after each step: linear, cubic or geometric.", CHOICE)
+]
 Out = Annotated[
     Path | None,
     option(
@@ -116,6 +128,8 @@ def prune(
     method: MethodSpec = None,
     frozen: Frozen = None,
     kinds: Kinds = None,
+    steps: Steps = 1,
+    steps_schedule: StepsSchedule = Toward.LINEAR,
     repair: RepairKind = Repair.NONE,
     calibration: Calibration = 512,
     finetune: Epochs = 0,
@@ -135,87 +149,41 @@ def prune(
     written. The test images are looked at before the cut, after it and after fine-tuning, never for choosing.
     """
     from ..surgery.checkpoint import save
-    from . import job
+    from . import choice, job
     from .inputs import recipe_of
 
-    by = job.choose(method, criterion, allocator, per_macs)
-    allowed = job.allowance(budget, by)
-    if data is not None and input is not None:
-        raise typer.BadParameter("with --data the example is one of its images: leave one out", param_hint="--input")
+    by = choice.choose(method, criterion, allocator, per_macs)
+    allowed = choice.allowance(budget, by)
+    choice.check_steps(steps, by, allowed)
+    one_example(data, input)
     recipe = recipe_of(finetune, lr, batch_size=batch_size, schedule=schedule.value, weight_decay=weight_decay)
     writable(out)
     with only_json(json):
         start = time.monotonic()
-        subject = (model, weights, classes, input, frozen, job.load_data(data, job.need(by, recipe, repair.value)))
+        subject = (model, weights, classes, input, frozen, job.load_data(data, choice.need(by, recipe, repair.value)))
         task = job.Job(*subject, by, allowed, calibration, repair.value, recipe, seed, kinds)
+        task = replace(task, steps=steps, schedule=steps_schedule.value)
         done = job.work(task)
         if out is not None:
             save(done.pruned, out)
-    for said in job.notes(task, done):
-        note(said)
-    found = describe(task, done, data) | {"out": out and str(out), "seconds": round(time.monotonic() - start, 3)}
-    (emit if json else show)(found)
+    finish(task, done, data, out, start, json)
 
 
-def writable(out: Path | None) -> None:
+def one_example(data: str | None, input: str | None) -> None:
+    """Refuse two sources of the example."""
+    if data is not None and input is not None:
+        raise typer.BadParameter("with --data the example is one of its images: leave one out", param_hint="--input")
+
+
+def writable(out: Path | None, suffix: str = ".safetensors") -> None:
     """Refuse a place that cannot be written before the work, not after it. Raises `CheckpointError`."""
     if out is None:
         return
-    if out.suffix != ".safetensors":
-        raise typer.BadParameter(
-            f"{str(out)!r} does not end in .safetensors, the only format written", param_hint="--out"
-        )
+    if out.suffix != suffix:
+        raise typer.BadParameter(f"{str(out)!r} does not end in {suffix}, the only format written", param_hint="--out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"the folder of {out} cannot be made: {error}") from error
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise CheckpointError(f"{out} cannot be written: it is a folder, or its folder is not yours to write to")
-
-
-def describe(job: Job, done: Done, data: str | None) -> dict[str, Any]:
-    """The outcome as plain data."""
-    pruned = done.pruned
-    before, after = pruned.before.as_dict(), pruned.after.as_dict()
-    widths = pruned.plan.widths(done.graph)
-    return {
-        "model": job.model,
-        "weights": job.weights and str(job.weights),
-        "data": data,
-        "method": None if job.method.name == "" else job.method.name,
-        "criterion": job.method.criterion.name,
-        "budget": job.budget and str(job.budget),
-        "repair": job.repair,
-        "seed": job.seed,
-        "before": before,
-        "after": after,
-        "kept": {field: after[field] / before[field] for field in before},
-        "widths": [{"group": g.name, "units": g.size, "kept": widths[g.name]} for g in done.graph.groups],
-        "check": asdict(pruned.check),
-        "accuracy": {"dense": done.dense, "at_cut": done.at_cut, "finetuned": done.finetuned},
-    }
-
-
-def show(found: dict[str, Any]) -> None:
-    """The same for a person."""
-    from ..cost.cost import short
-
-    out = console()
-    table = plain_table("group", "units", "kept", "", numbers=("units", "kept", ""))
-    whole(table, (width["group"] for width in found["widths"]), out)
-    for width in found["widths"]:
-        row(table, width["group"], width["units"], width["kept"], percent(width["kept"] / width["units"]))
-    out.print(table)
-    table = plain_table("cost", "before", "after", "kept", numbers=("before", "after", "kept"))
-    for field, before in found["before"].items():
-        row(table, field, short(before).strip(), short(found["after"][field]).strip(), percent(found["kept"][field]))
-    out.print(table)
-    check, accuracy = found["check"], found["accuracy"]
-    limits = f"{check['max_error']:.1e}, {check['tolerance']:.0e} allowed"
-    out.print(f"check: relative difference from {check['reference']}: {limits}", soft_wrap=True)
-    words = {"dense": "dense", "at_cut": "at the cut", "finetuned": "fine-tuned"}
-    measured = [f"{words[k]} {100 * v:.2f} %" for k, v in accuracy.items() if v is not None]
-    if measured:
-        out.print(f"accuracy on the test images: {', '.join(measured)}", soft_wrap=True)
-    saved = f"saved to {found['out']}" if found["out"] else "not saved: no --out"
-    out.print(f"{found['seconds']:.1f} s; {saved}", soft_wrap=True)

@@ -13,9 +13,9 @@ from .options import CHOICE, OUTPUT, SOURCES, SUBJECT, Classes, Frozen, Json, Ki
 from .output import console, emit, note, only_json, percent, plain_table, row, whole
 
 if TYPE_CHECKING:  # these import torch
+    from ..allocation.curves import Sensitivity
     from ..cost.budget import Budget
     from ..criteria.base import Criterion
-    from ..experiments.sensitivity import Sensitivity
     from ..groups.graph import Graph
     from .measuring import Subject
 
@@ -157,13 +157,12 @@ def work(held: Subject, how: Wanted, out: Path) -> dict[str, Any]:
 def describe(found: Sensitivity, graph: Graph, how: Wanted) -> dict[str, Any]:
     """The outcome as plain data."""
     from ..cost.cost import CostModel
-    from ..experiments.sensitivity import width
 
     if how.budget is None:
         keep = found.keep_for(how.max_drop, how.metric)
     else:
         keep = found.keep_to(graph, how.budget, how.metric)
-    widths = {g.name: width(keep[g.name], g.size) if g.name in keep else g.size for g in graph.groups}
+    widths = found.widths(graph, keep)
     cost = CostModel(graph)
     values = found.values
     return {

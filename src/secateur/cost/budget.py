@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from ..errors import BadBudget, NothingToDo
 from .cost import Cost
 
-FIELDS = ("macs", "params", "bytes", "activations")
+FIELDS = ("macs", "params", "bytes", "activations", "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,10 @@ class Budget:
     """What may be left, for each field either a fraction KEPT (0 < value <= 1) or an absolute amount (value > 1).
 
     Several fields at once must all hold. `macs` counts multiply-accumulates of one forward on the example, `params`
-    parameters, `bytes` parameters and buffers as stored, `activations` the most bytes of activations at once.
+    parameters, `bytes` parameters and buffers as stored, `activations` the most bytes of activations at once,
+    `latency_ms` milliseconds of one forward on the example, on `engine` (eager, compile, onnxruntime, openvino) with so
+    many `threads`; a number up to 1 is a fraction here too. That is measured on this machine where it is asked, or for
+    widths that fit its hardware (`round_to="auto"`).
     Raises `BadBudget` for 0, negative, NaN or infinite values, and when no field is given.
     """
 
@@ -25,12 +29,13 @@ class Budget:
     params: float | None = None
     bytes: float | None = None
     activations: float | None = None
+    latency_ms: float | None = None
+    engine: str = "eager"
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise BadBudget(
-                "the budget names nothing; give one of macs, params, bytes, activations or more: Budget(macs=0.5)"
-            )
+            raise BadBudget(f"the budget names nothing; give one of {', '.join(FIELDS)} or more: Budget(macs=0.5)")
         for name, value in self.fields.items():
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
                 raise BadBudget(
@@ -47,6 +52,8 @@ class Budget:
 
         Raises `NothingToDo` when the dense model meets them all already.
         """
+        if self.latency_ms is not None and dense.latency_ms is None:
+            raise BadBudget(f"latency_ms={self.latency_ms:g}, and latency was not measured: see measure_latency")
         limits = {n: v * getattr(dense, n) if v <= 1 else float(v) for n, v in self.fields.items()}
         if all(getattr(dense, n) <= limit for n, limit in limits.items()):
             stated = ", ".join(f"{n}={v:g}" for n, v in self.fields.items())
@@ -56,18 +63,22 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> Budget:
         """A budget from `macs=0.5,params=1e6`. Raises `BadBudget` that quotes the text."""
-        fields: dict[str, float] = {}
+        found: dict[str, Any] = {}
         for part in text.split(","):
             name, equals, value = (s.strip() for s in part.partition("="))
-            if name not in FIELDS or not equals:
+            if name not in (*FIELDS, "engine", "threads") or not equals:
                 raise BadBudget(
-                    f"{text!r} is no budget; write macs=0.5, params=1e6, bytes=2e6 or activations=4e6, joined by commas"
+                    f"{text!r} is no budget; write macs=0.5, params=1e6, bytes=2e6, activations=4e6 or "
+                    "latency_ms=8,engine=onnxruntime, joined by commas"
                 )
             try:
-                fields[name] = float(value)
+                found[name] = value if name == "engine" else int(value) if name == "threads" else float(value)
             except ValueError:
                 raise BadBudget(f"{value!r} in {text!r} is not a number; write for instance {name}=0.5") from None
-        return cls(**fields)
+        return cls(**found)
 
     def __str__(self) -> str:
-        return ",".join(f"{n}={v:g}" for n, v in self.fields.items())
+        told = [f"{n}={v:g}" for n, v in self.fields.items()]
+        if self.latency_ms is not None or self.engine != "eager":
+            told.append(f"engine={self.engine}")
+        return ",".join([*told, *([f"threads={self.threads}"] if self.threads != 1 else [])])

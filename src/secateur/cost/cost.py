@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BadBudget
 from ..graph.labels import Axis
 from ..groups.graph import Graph
+from .latency import Latency, Predictor, Row
+from .ops import Timed, timed
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class Cost:
     params: int
     bytes: int  # parameters and buffers as stored
     activations: int = 0  # bytes of activations, at the op of the forward where they are most
+    latency_ms: float | None = None  # of one forward, predicted from what was measured here; None where nothing was
 
     def __str__(self) -> str:
-        return f"{short(self.macs)} MACs, {short(self.params)} params, {short(self.bytes)}B"
+        took = "" if self.latency_ms is None else f", {self.latency_ms:.4g} ms"
+        return f"{short(self.macs)} MACs, {short(self.params)} params, {short(self.bytes)}B{took}"
 
-    def as_dict(self) -> dict[str, int]:
-        """Field name to value."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+    def as_dict(self) -> dict[str, float]:
+        """Field name to value; latency only where it is known."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
 def short(n: float) -> str:
@@ -38,9 +43,12 @@ def short(n: float) -> str:
 
 
 class CostModel:
-    """The cost of any widths, without touching the model: sum over terms of coefficient x product of axis lengths."""
+    """The cost of any widths, without touching the model: sum over terms of coefficient x product of axis lengths.
 
-    def __init__(self, graph: Graph) -> None:
+    With `latency`, also the milliseconds that are to be expected; without it, `latency_ms` is None.
+    """
+
+    def __init__(self, graph: Graph, latency: Latency | None = None) -> None:
         self._groups = [g.name for g in graph.groups]
         self._sizes = np.array([g.size for g in graph.groups], dtype=np.float64)
         self._owner = np.full(int(graph.trace.classes.max()) + 1, -1, dtype=np.int64)
@@ -60,7 +68,22 @@ class CostModel:
         self._memory = self._compile([(s.item, s.axes) for s in held])
         self._born = np.array([s.born for s in held], dtype=np.int64)
         self._last = np.array([s.last for s in held], dtype=np.int64)
+        self._predictor = None if latency is None else Predictor(latency, self._timed(graph, depth))
         self._matrix = np.stack(self._rows)
+
+    def timed(self, graph: Graph) -> list[Timed]:
+        """The op of each term, and which of its lengths a plan may change."""
+        live = [[bool(self._rows[self._line(axis)][:-1].any()) for axis in t.axes] for t in graph.trace.terms]
+        return [timed(t, alive) for t, alive in zip(graph.trace.terms, live, strict=True)]
+
+    def _timed(self, graph: Graph, depth: list[list[Axis]]) -> list[Row]:
+        """The same with the lines that give those lengths; a residual block that goes takes its terms along."""
+        found = []
+        for term, one, blocks in zip(graph.trace.terms, self.timed(graph), depth, strict=True):
+            scaled = [(self._line(term.axes[i]), term.axes[i].size) for i in one.scaled]
+            scaled += [(self._line(axis), 1) for axis in blocks]
+            found.append(Row(one, tuple(self._line(term.axes[i]) for i in one.axes), tuple(scaled)))
+        return found
 
     def _tensors(self, graph: Graph) -> list[tuple[tuple[Axis, ...], int, bool]]:
         parameters = dict(graph.model.named_parameters())
@@ -115,7 +138,25 @@ class CostModel:
         macs, params, held = (
             round(float(c @ lengths[lines].prod(1))) for lines, c in (self._macs, self._params, self._bytes)
         )
-        return Cost(macs, params, held, self._peak(lengths))
+        took = None if self._predictor is None else float(self._latency(lengths[:, None])[0])
+        return Cost(macs, params, held, self._peak(lengths), took)
+
+    def _latency(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(options,) milliseconds from (lines, options) lengths. Raises `BadBudget` where no latency was measured."""
+        if self._predictor is None:
+            raise BadBudget("latency was not measured: give latency=secateur.measure_latency(graph, engine=...)")
+        found: NDArray[np.float64] = self._predictor.fit @ self._features(self._predictor, lengths)
+        return found
+
+    def _features(self, predictor: Predictor, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        made, held = ((c[:, None] * lengths[lines].prod(1)).sum(0) / 1e9 for lines, c in (self._memory, self._bytes))
+        return predictor.features(lengths, made, held)
+
+    def latency_features(self, widths: Mapping[str, int]) -> NDArray[np.float64]:
+        """What the fit of the latency weighs, of `cost.latency.FEATURES`. Raises `BadBudget` without latency."""
+        if self._predictor is None:
+            raise BadBudget("latency was not measured, and there is nothing to fit")
+        return self._features(self._predictor, (self._matrix @ self._vector(widths))[:, None])[:, 0]
 
     def _peak(self, lengths: NDArray[np.float64]) -> int:
         """Bytes of what is alive at the op where that is most; an op's inputs and outputs are alive with it."""
@@ -132,7 +173,16 @@ class CostModel:
         """(options,) one field of the cost when a group has each of these widths, and the others `widths`."""
         vectors = np.repeat(self._vector(widths)[:, None], len(options), axis=1)
         vectors[self._groups.index(group)] = options
-        lengths = self._matrix @ vectors
+        return self._field(self._matrix @ vectors, field)
+
+    def of(self, plans: Sequence[Mapping[str, int]], fields: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+        """Field -> (plans,) the cost of each of several widths."""
+        lengths = self._matrix @ np.stack([self._vector(widths) for widths in plans], axis=1)
+        return {field: self._field(lengths, field) for field in fields}
+
+    def _field(self, lengths: NDArray[np.float64], field: str) -> NDArray[np.float64]:
+        if field == "latency_ms":
+            return self._latency(lengths)
         if field == "activations":
             return np.array([self._peak(column) for column in lengths.T], dtype=np.float64)
         lines, coefficients = {"macs": self._macs, "params": self._params, "bytes": self._bytes}[field]

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from .. import files
+from ..allocation.objective import Objective
 from ..errors import BadOption, NeedsData
 from ..evidence.base import Batches
 from ..graph.example import tensors
 from ..groups.graph import Graph
+from ..groups.plan import Plan
 from ..surgery.mask import masked_forward
 
 Measure = Callable[[Any, Any], Any]  # (output, target) -> a number, the mean over the examples of a batch
@@ -70,3 +73,17 @@ def _one(value: Any) -> float:
     if isinstance(value, Tensor) and value.numel() != 1:
         raise BadOption(f"a loss or metric gives {tuple(value.shape)} numbers a batch; give their mean")
     return float(value)
+
+
+def masked_loss(graph: Graph, batches: Batches, loss: Measure = cross_entropy) -> Objective:
+    """The loss of the model with what a plan removes masked, as an objective for allocators that search.
+
+    `batches` yields (inputs, targets), on the model's device, and is read once; `loss(output, target)` is a batch's
+    mean. Foldings and merges of a plan do not count. Raises `NeedsData` where there are no batches.
+    """
+    held = Held.of(batches)
+
+    def objective(plan: Plan) -> float:
+        return float(weighted(measured(graph, held, plan.kept, [loss]), held.examples)[0])
+
+    return objective

@@ -16,9 +16,9 @@ from ..errors import BadModel, BadOption, NeedsData, PlanError
 from ..evidence.base import Batches, Loss, fingerprint
 from ..groups.graph import Graph
 from ..groups.scores import Scores
+from ..ledger import Ledger, Progress
 from ..training.fingerprint import describe
 from ..training.seeds import child_seed
-from .ledger import Ledger, Progress
 from .masked import Held, measured, weighted
 
 KIND = "table of loss changes"

@@ -109,6 +109,18 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """What a convolution is told beside its channels: enough to run one like it."""
+
+    batch: int
+    size: tuple[int, ...]  # of its input, in space
+    kernel: tuple[int, ...]
+    walk: Geometry
+    groups: int
+    transposed: bool
+
+
+@dataclass(frozen=True)
 class Term:
     """`coefficient * prod(kept(axis) for axis in axes)` multiply-accumulates, done at module `path`."""
 
@@ -116,6 +128,7 @@ class Term:
     path: str
     coefficient: int
     axes: tuple[Axis, ...]
+    conv: Convolution | None = None
 
 
 @dataclass(frozen=True)

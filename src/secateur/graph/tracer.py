@@ -14,7 +14,7 @@ from .labels import FROZEN, Axis, Labels, frozen_axis, is_live
 from .lives import Lives
 from .numbers import Numbers
 from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, axes_in, source_of
-from .record import IN, Block, Contraction, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
+from .record import IN, Block, Contraction, Convolution, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .residual import Carriers
 from .settle import settle
 
@@ -170,9 +170,9 @@ class Tracer(Watch):
         """What an axis does."""
         self._marks.append((axis, role))
 
-    def term(self, kind: str, coefficient: int, *axes: Axis) -> None:
+    def term(self, kind: str, coefficient: int, *axes: Axis, conv: Convolution | None = None) -> None:
         """Multiply-accumulates done here."""
-        self.terms.append(Term(kind, self.path, coefficient, axes))
+        self.terms.append(Term(kind, self.path, coefficient, axes, conv))
 
     def writer(
         self, output: Tensor, kind: str, weight: Tensor, written: Axis, bias: Tensor | None, **facts: Any

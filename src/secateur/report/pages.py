@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..errors import CheckpointError
+from ..files import write_text
 
 
 def environment() -> Environment:
@@ -24,12 +22,4 @@ def environment() -> Environment:
 
 def replace(path: Path, text: str) -> None:
     """Write a page in one step. Raises `CheckpointError`; what was there before is then intact."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the disk may refuse this too
-            temporary.unlink()
-        raise CheckpointError(f"cannot write {path}: {error}. What was there before is intact.") from error
+    write_text(path, text)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -97,14 +98,18 @@ def compressed_bytes(kept: Tensor, value_bytes: int) -> int:
 
 
 def _interleaved(ways: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Milliseconds, the median of each: one sample of each way, so often."""
+    """Milliseconds, the median of each."""
+    return [statistics.median(column) * 1e3 for column in samples(ways, repeats).T.tolist()]
+
+
+def samples(ways: list[Callable[[], object]], repeats: int) -> NDArray[np.float64]:
+    """(repeats, ways) seconds of one call, in the order they were taken: one sample of each way, so often."""
     counts = []
     for way in ways:
         way()
         once = _seconds(way, 1)
         counts.append(max(1, int(LEAST_SECONDS / max(once, 1e-9))))
-    samples = np.array([[_seconds(w, n) / n for w, n in zip(ways, counts, strict=True)] for _ in range(repeats)])
-    return [statistics.median(column) * 1e3 for column in samples.T.tolist()]
+    return np.array([[_seconds(w, n) / n for w, n in zip(ways, counts, strict=True)] for _ in range(repeats)])
 
 
 def _seconds(way: Callable[[], object], count: int) -> float:

@@ -17,6 +17,7 @@ from ..graph.example import Example
 from ..graph.trace import block_paths
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
+from ..schedule import left
 from ..surgery.checkpoint import Origin, Saveable
 from ..surgery.cut import Edits, copied, forget
 from .base import WEIGHT_CRITERIA, WeightCriterion
@@ -133,7 +134,9 @@ class Work:
         rounds = 1 if goal.of is not None else self.criterion.rounds
         masks = dict(held)
         for e in range(1, rounds + 1):
-            part = goal.fraction if e == rounds else Fraction(1 - float(1 - goal.fraction) ** (e / rounds))
+            part = (
+                goal.fraction if e == rounds else Fraction(1 - left("geometric", float(1 - goal.fraction), e, rounds))
+            )
             masks |= self.round(goal, masks, _part(part, goal))
         return masks
 

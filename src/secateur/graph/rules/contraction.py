@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor
 
 from ..labels import Axis, frozen_axis, is_live
-from ..record import BLOCK, EQUAL, HEAD, IN, OUT, STACKED, Geometry
+from ..record import BLOCK, EQUAL, HEAD, IN, OUT, STACKED, Convolution, Geometry
 from ..tracer import Tracer
 from .base import Call, rule
 
@@ -21,10 +21,10 @@ def convolution(tracer: Tracer, call: Call) -> None:
     for axis in (*w[2:], *tracer.axes(x)[2:]):
         if is_live(axis):
             tracer.freeze(axis, "a convolution slides along it")
+    walk = Geometry(*(tuple(map(int, call.args[i])) for i in (3, 4, 5)))
     if groups == 1:
         written, read = (w[1], w[0]) if transposed else (w[0], w[1])
-        walk = None if transposed else Geometry(*(tuple(map(int, call.args[i])) for i in (3, 4, 5)))
-        tracer.contract("convolution", x, 0, 1, read, weight, walk)
+        tracer.contract("convolution", x, 0, 1, read, weight, None if transposed else walk)
         out = written
     else:
         out, read, written = _grouped(tracer, x, weight, groups, transposed)
@@ -33,9 +33,11 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None:
         out = tracer.unify(out, tracer.axes(bias)[0])
     positions = prod((x if transposed else output).shape[2:]) * prod(weight.shape[2:]) * output.shape[0]
-    tracer.term("conv", positions, out, read)
+    size, kernel = tuple(map(int, x.shape[2:])), tuple(map(int, weight.shape[2:]))
+    told = Convolution(int(x.shape[0]), size, kernel, walk, int(groups), transposed)
+    tracer.term("conv", positions, out, read, conv=told)
     tracer.set(output, (tracer.axes(x)[0], out, *(frozen_axis(n) for n in output.shape[2:])))
-    facts = {"resolution": tuple(output.shape[2:]), "kernel": tuple(weight.shape[2:]), "groups": int(groups)}
+    facts = {"resolution": tuple(output.shape[2:]), "kernel": kernel, "groups": int(groups)}
     tracer.writer(output, "conv", weight, written, bias, axis=out, transposed=transposed, **facts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..labels import is_live
 from ..record import EXPERT, HEAD, IN, OUT
 from ..tracer import Tracer
 from .base import Call, freeze_all, function, rule
@@ -47,9 +48,10 @@ def attention(
     tracer.saw("scaled_dot_product_attention", inputs, [output])
     tracer.set(output, axes)
     tracer.whole("scaled_dot_product_attention")
-    pairs = prod(map(int, query.shape[:-3])) * int(key.shape[-2])
-    for width in (q[-1], v[-1]):
-        tracer.term("matmul", pairs, *lead[-1:], q[-2], width)
+    live = [axis for axis in lead[:-1] if is_live(axis)]  # heads need not come last: windows may follow them
+    others = prod(axis.size for axis in lead[:-1] if not is_live(axis))
+    for inner, columns in ((q[-1], k[-2]), (k[-2], v[-1])):
+        tracer.term("matmul", others, *live, *lead[-1:], q[-2], inner, columns)
     return output
 
 

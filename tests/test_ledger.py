@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from secateur import ledger as module
 from secateur.errors import CheckpointError
-from secateur.experiments import ledger as module
-from secateur.experiments.ledger import Ledger, read
+from secateur.ledger import Ledger, read
 
 FACTS = {"weights": "aa", "batches": "bb", "shape": (1, 2)}
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import files
-from ..errors import CheckpointError
+from . import files
+from .errors import CheckpointError
 
 EVERY = 5.0  # seconds between writes: at most so much work is lost
 Key = tuple[str, str]
