@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from .allocation.base import ALLOCATORS, Allocator
+from .allocation.base import ALLOCATORS, Allocator, unreachable
+from .allocation.choices import Bounded
 from .cost.budget import Budget
 from .cost.cost import Cost, CostModel
-from .errors import BadBudget, BadOption, NothingToDo
+from .errors import BadBudget, BadOption, BudgetUnreachable, NothingToDo
 from .evidence.base import Batches
 from .graph.example import Example
 from .groups.graph import trace
 from .groups.group import WIDTHS
 from .latency.asked import asked
-from .prune import allocate, prune
+from .prune import prune
 from .pruned import Pruned
 from .schedule import Schedule, check_steps, left
 
@@ -61,13 +61,14 @@ def prune_in_steps(
     options["kinds"] = wanted = [kinds] if isinstance(kinds, str) else list(kinds)
     options["batches"] = None if batches is None else list(batches)
     graph = trace(net, example, frozen=withheld, kinds=wanted)
-    known = asked(graph, budget, chosen)
-    dense = CostModel(graph, known).dense()
+    cost = CostModel(graph, asked(graph, budget, chosen))
+    dense = cost.dense()
     limits = budget.limits(dense)
     _check_limits(limits)
-    # Whether a budget can be met is no matter of scores.
-    even = {g.name: torch.ones(g.size, dtype=torch.float64) for g in graph.groups}
-    allocate(graph, even, budget, allocator=chosen, latency=known)
+    if isinstance(chosen, Bounded):
+        least = cost.at(chosen.choices(graph, cost).least())
+        if not _meets(least, limits):
+            raise BudgetUnreachable(unreachable(budget, limits, least, dense))
     budgets = [replace(budget, **_at(limits, dense, schedule, step, steps)) for step in range(1, steps + 1)]
     return _run(model, example, budgets, limits, between, allocator=chosen, **options)
 
@@ -86,7 +87,7 @@ def _run(
             found = pruned = prune(pruned, example, budget=budget, **options)
         except NothingToDo:  # a step before went as far
             continue
-        if all(getattr(found.after, field) <= limit for field, limit in limits.items()):
+        if _meets(found.after, limits):
             break
         if between is not None:
             between(found.model, step)
@@ -103,6 +104,10 @@ def _at(limits: Mapping[str, float], dense: Cost, schedule: Schedule, step: int,
     return {
         f: max(limit, whole[f] * left(schedule, min(1.0, limit / whole[f]), step, steps)) for f, limit in limits.items()
     }
+
+
+def _meets(cost: Cost, limits: Mapping[str, float]) -> bool:
+    return all(getattr(cost, field) <= limit for field, limit in limits.items())
 
 
 def _check_limits(limits: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from ..errors import BadBudget
 from ..graph.labels import Axis
@@ -69,7 +70,7 @@ class CostModel:
         self._born = np.array([s.born for s in held], dtype=np.int64)
         self._last = np.array([s.last for s in held], dtype=np.int64)
         self._predictor = None if latency is None else Predictor(latency, self._timed(graph, depth))
-        self._matrix = np.stack(self._rows)
+        self._matrix = csr_array(np.stack(self._rows))  # nearly empty: each line is of few groups
 
     def timed(self, graph: Graph) -> list[Timed]:
         """The op of each term, and which of its lengths a plan may change."""
