@@ -83,7 +83,10 @@ def main():
         seconds = {key: spread([r["seconds"][key] for r in rows]) for key in rows[0]["seconds"]}
         figures["models"][model] = {**{k: rows[0][k] for k in ("groups", "units")}, "seconds": seconds}
         for key, values in seconds.items():
-            print(f"{model:10} {key:28} {values['median']:7.3f} s   {values['min']:.3f} to {values['max']:.3f}", flush=True)
+            print(
+                f"{model:10} {key:28} {values['median']:7.3f} s   {values['min']:.3f} to {values['max']:.3f}",
+                flush=True,
+            )
     if tuple(options.model) == MODELS and tuple(options.allocator) == ALLOCATORS:
         write("planning", figures, ("torchvision", "transformers"))
     slow = statistics.fsum(v["median"] > 1 for m in figures["models"].values() for v in m["seconds"].values())

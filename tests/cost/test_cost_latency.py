@@ -14,8 +14,7 @@ from secateur.cost.cost import CostModel
 from secateur.cost.latency import FEATURES, PLAIN, Latency
 from secateur.errors import BadBudget, BudgetUnreachable
 from secateur.testing.allocator import random_scores
-
-STAIRS = ((0.0,) + (16.0,) * 15, (1.0,) * 16)
+from timed import STAIRS, timed_by
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +22,6 @@ def net():
     return secateur.trace(
         nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5)), torch.zeros(7, 6)
     )
-
-
-def timed_by(graph, ms, phases=None, **more):
-    """Latency whose tables hold `ms(op)`."""
-    tables = {}
-    for t in CostModel(graph).timed(graph):
-        grids = np.meshgrid(*t.grid, indexing="ij") if t.grid else [np.zeros(1)]
-        values = [
-            ms(t.at([int(v) for v in at] if t.grid else [])) for at in zip(*(g.ravel() for g in grids), strict=True)
-        ]
-        tables[t.key] = np.array(values, dtype=float).reshape([len(g) for g in t.grid] or [1])
-    return Latency("eager", 1, tables, phases or {}, **more)
 
 
 def product(op):

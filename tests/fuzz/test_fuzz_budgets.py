@@ -188,10 +188,9 @@ def test_budgets_hold_on_random_networks(shard):
         graph, calls = pool[number % len(pool)]
         cases.run(number, some_frozen(graph, rng), calls, rng)
     ran = cases.met + cases.refused
-    assert ran > 0.9 * CASES / SHARDS
-    assert cases.met > 0.5 * ran
+    assert ran > 0.8 * CASES / SHARDS
+    assert cases.met > 0.6 * ran
     assert cases.refused > 0.01 * ran
     assert cases.retraced > 5
     assert cases.tight > 10
     assert cases.nested > 20
-    print(vars(cases))

@@ -11,7 +11,6 @@ from secateur.cost.latency import FEATURES, Latency
 from secateur.latency import calibrate
 from secateur.latency.tables import measured
 
-
 TRUE = {"constant": 2.0, "conv": 1.0, "pointwise": 3.0, "gemm": 0.5}
 
 

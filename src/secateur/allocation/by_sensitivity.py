@@ -14,11 +14,11 @@ import numpy as np
 
 from ..cost.budget import Budget
 from ..cost.cost import CostModel
-from ..errors import BadBudget, NeedsData
+from ..errors import BadBudget, BudgetUnreachable, NeedsData
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import allocator, least_removal
+from .base import allocator, least_removal, unreachable
 from .choices import Bounded, Choices, highest
 from .curves import Sensitivity, width
 from .greedy import Steps, stepwise
@@ -76,7 +76,12 @@ class BySensitivity(Bounded):
     def _stepping(
         self, graph: Graph, measured: Sensitivity, choices: Choices, cost: CostModel, budget: Budget
     ) -> dict[str, int]:
-        return stepwise(self._steps(graph, measured, choices), choices.most(), cost, budget)
+        steps, limits = self._steps(graph, measured, choices), budget.limits(cost.dense())
+        found = stepwise(steps, choices.most(), cost, limits)
+        if found is None:
+            least = choices.most() | {name: held[-1][0] for name, held in steps.items()}
+            raise BudgetUnreachable(unreachable(budget, limits, cost.at(least), cost.dense()))
+        return found
 
     def _steps(self, graph: Graph, measured: Sensitivity, choices: Choices) -> Steps:
         found: dict[str, list[tuple[int, float]]] = {}

@@ -67,14 +67,15 @@ class Compensated(Ranked):
                 "the legr allocator learns from data: give Compensated(objective=masked_loss(graph, batches)), with "
                 "masked_loss of secateur.experiments.masked, or any other number of a plan, lower is better"
             )
-        tried = Tried(self.objective, graph)
+        tried = Tried(self.objective)
         deviations = np.array([scores[g.name].std(correction=0).item() for g in graph.groups])
         rng, alive = np.random.default_rng(self.seed), deque[tuple[float, Genes]](maxlen=self.population)
         for turn in range(self.generations):
             # 1 at first, so that changes become smaller; 0.2 at the end.
             genes = self._next(alive, deviations, 1 - turn / (1.25 * self.generations), rng)
             plan = super().allocate(graph, compensated(graph, scores, genes), cost, budget)
-            alive.append((tried(plan), genes))  # the oldest dies
+            found = tried(tuple(plan.widths(graph).values()), plan)
+            alive.append((found, genes))  # the oldest dies
         assert tried.best is not None
         return tried.best
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Table = tuple[Floats, Floats]  # what each choice costs, and is worth
 LENGTH = 1024  # of a frontier; a longer one is thinned
+STRETCHES = 4 * LENGTH
 
 
 def most_worth(tables: Sequence[Table], capacity: float, length: int = LENGTH) -> list[int] | None:
@@ -23,21 +24,34 @@ def most_worth(tables: Sequence[Table], capacity: float, length: int = LENGTH) -
     trail: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for (cost, worth), rest in zip(tables, after, strict=True):
         each, gain = (costs[:, None] + cost).ravel(), (worths[:, None] + worth).ravel()
-        fits = np.flatnonzero(each + rest <= capacity)
-        if not fits.size:
+        place = np.flatnonzero(each <= capacity - rest)
+        if not place.size:
             return None
-        order = fits[np.lexsort((-gain[fits], each[fits]))]
-        best = np.maximum.accumulate(gain[order])
-        front = order[np.append(True, gain[order][1:] > best[:-1])]
+        if place.size < each.size:
+            each, gain = each[place], gain[place]
+        few = _undominated(each, gain)
+        order = few[np.lexsort((-gain[few], each[few]))]
+        rising = gain[order]
+        front = order[np.append(True, rising[1:] > np.maximum.accumulate(rising)[:-1])]
         if front.size > length:
             front = _thinned(front, each, length)
         costs, worths = each[front], gain[front]
-        trail.append(np.divmod(front, len(cost)))
+        trail.append(np.divmod(place[front], len(cost)))
     at, chosen = costs.size - 1, []
     for before, choice in reversed(trail):
         chosen.append(int(choice[at]))
         at = int(before[at])
     return chosen[::-1]
+
+
+def _undominated(cost: Floats, gain: Floats) -> NDArray[np.int64]:
+    """Places of those that gain more than all in lower stretches of cost: the few that are worth sorting."""
+    low = cost.min()
+    span = float(cost.max() - low)
+    stretch = ((cost - low) * (STRETCHES / span if span > 0 else 0.0)).astype(np.int64)
+    best = np.full(STRETCHES + 2, -np.inf)
+    np.maximum.at(best, stretch + 1, gain)
+    return np.flatnonzero(gain > np.maximum.accumulate(best)[stretch])
 
 
 def _thinned(front: NDArray[np.int64], cost: Floats, length: int) -> NDArray[np.int64]:

@@ -5,37 +5,36 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 
-from ..cost.budget import Budget
-from ..cost.cost import CostModel
-from ..errors import BudgetUnreachable
-from .base import unreachable
+from ..cost.cost import Cost, CostModel
 
 Steps = Mapping[str, list[tuple[int, float]]]  # group -> (width, drop at it), the widest first; drops do not fall
 
 
-def stepwise(steps: Steps, whole: Mapping[str, int], cost: CostModel, budget: Budget) -> dict[str, int]:
-    """Widths that meet the budget; groups start at the first of their steps, and those without any stay at `whole`.
+def stepwise(
+    steps: Steps, whole: Mapping[str, int], cost: CostModel, limits: Mapping[str, float]
+) -> dict[str, int] | None:
+    """Widths that meet the limits, of fields of the cost; None where even the last steps do not.
 
-    What a step saves is the sum over the budget's fields of its share of the dense model. The order of steps does not
-    depend on the limits, so that tighter budgets nest. Raises `BudgetUnreachable`, `NothingToDo`.
+    Groups start at the first of their steps, and those without any stay at `whole`. What a step saves is the sum over
+    the fields of its share of the dense model: the order of steps does not depend on the limits, and so tighter
+    budgets nest.
     """
-    dense = cost.dense()
-    limits, at = budget.limits(dense), dict.fromkeys(steps, 0)
+    dense, at = cost.dense(), dict.fromkeys(steps, 0)
     widths = {**whole, **{name: held[0][0] for name, held in steps.items()}}
-    least = widths | {name: held[-1][0] for name, held in steps.items()}
-    if not within(cost, least, limits):
-        raise BudgetUnreachable(unreachable(budget, limits, cost.at(least), dense))
+    if not met(cost.at(widths | {name: held[-1][0] for name, held in steps.items()}), limits):
+        return None
 
     def turn(name: str) -> tuple[float, float, str]:
         (_, before), (width, after) = steps[name][at[name]], steps[name][at[name] + 1]
-        now, then = cost.at(widths), cost.at(widths | {name: width})
+        then = cost.at(widths | {name: width})
         saved = sum((getattr(now, field) - getattr(then, field)) / getattr(dense, field) for field in limits)
         rate = (after - before) / saved if saved > 0 else float("inf") if after > before else 0.0
         return rate, -saved, name  # of several that cost nothing, the one that saves most
 
+    now = cost.at(widths)
     turns = [turn(name) for name, held in steps.items() if len(held) > 1]
     heapq.heapify(turns)
-    while not within(cost, widths, limits):
+    while not met(now, limits):
         name = heapq.heappop(turns)[2]
         # What others gave meanwhile makes a step save less: if it is still the first, no other comes before it.
         if turns and (renewed := turn(name)) > turns[0]:
@@ -43,12 +42,12 @@ def stepwise(steps: Steps, whole: Mapping[str, int], cost: CostModel, budget: Bu
             continue
         at[name] += 1
         widths[name] = steps[name][at[name]][0]
+        now = cost.at(widths)
         if at[name] + 1 < len(steps[name]):
             heapq.heappush(turns, turn(name))
     return widths
 
 
-def within(cost: CostModel, widths: Mapping[str, int], limits: Mapping[str, float]) -> bool:
-    """Whether widths meet all limits."""
-    reached = cost.at(widths)
+def met(reached: Cost, limits: Mapping[str, float]) -> bool:
+    """Whether a cost is within all limits."""
     return all(getattr(reached, field) <= limit for field, limit in limits.items())

@@ -4,7 +4,7 @@ A multiple-choice knapsack, as in Shen et al., "Structural Pruning via Latency-S
 (2210.06659): each group offers widths, each with the sum of its highest scores and a cost. Departures: the grouped
 problem is solved by frontiers of what is worth its cost, exactly while these are short, where the paper's 0/1 programme
 is not always optimal; and since the cost of one layer depends on the width of the one before, costs are taken
-anew at each answer until it stays.
+anew at each answer, narrowed until it really fits, a few times or until it stays.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CHOICES = 48  # widths that a group offers
 class Knapsack(Bounded):
     """The widths that meet the budget and keep the largest sum of scores.
 
-    Tighter budgets need not nest. Of several fields in a budget, the sum of what each takes of its limit is what a
-    width costs. Scores below zero count as they are: such units are worth removing.
+    Tighter budgets need not nest. Of several fields in a budget, the weighted mean of what each takes of its limit
+    is what a width costs; fields that were missed weigh more the next time. Scores below zero count as they are: such units are worth removing.
     """
 
     nests: ClassVar[bool] = False

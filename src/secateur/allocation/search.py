@@ -59,16 +59,21 @@ class RandomSearch(Bounded):
         if budget is None:
             raise BadBudget("the random allocator needs a budget, such as Budget(macs=0.5)")
         choices = self.choices(graph, cost)
-        tried = Tried(self.objective or _kept(graph, scores), graph)
+        objective = self.objective
+
+        def plan(widths: dict[str, int]) -> Plan:
+            return Plan.keeping(graph, highest(graph, scores, widths))
+
+        tried = Tried(_kept(graph, scores) if objective is None else lambda widths: objective(plan(widths)))
 
         def trial(speeds: NDArray[np.float64]) -> float:
             widths = _going(graph, choices, np.maximum(speeds, SLOWEST))
-            plan = Plan.keeping(graph, highest(graph, scores, widths(least_removal(STEPS, widths, cost, budget))))
-            return tried(plan)
+            found = widths(least_removal(STEPS, widths, cost, budget))
+            return tried(tuple(found.values()), found)
 
         drawn(self.sampler, trial, len(graph.groups), self.trials, self.seed)
         assert tried.best is not None
-        return tried.best
+        return plan(tried.best)
 
 
 def _going(graph: Graph, choices: Choices, speeds: NDArray[np.float64]) -> Callable[[int], dict[str, int]]:
@@ -83,7 +88,7 @@ def _going(graph: Graph, choices: Choices, speeds: NDArray[np.float64]) -> Calla
     return widths
 
 
-def _kept(graph: Graph, scores: Scores) -> Objective:
-    """Minus the sum of the scores that a plan keeps."""
+def _kept(graph: Graph, scores: Scores) -> Callable[[dict[str, int]], float]:
+    """Minus the sum of the scores that widths keep."""
     falling = {g.name: np.append(0.0, np.cumsum(np.sort(scores[g.name].numpy())[::-1])) for g in graph.groups}
-    return lambda plan: -sum(float(falling[name][width]) for name, width in plan.widths(graph).items())
+    return lambda widths: -sum(float(falling[name][width]) for name, width in widths.items())

@@ -62,7 +62,8 @@ class Uniform(Bounded):
         weights = self._weights(graph, cost)
         # Widths only change where fraction * weight * size is whole, so these are all the fractions there are.
         whole = max(1 / w for w in weights.values())
-        falling = {Fraction(k, g.size) / weights[g.name] for g in graph.groups for k in range(1, g.size + 1)}
+        kinds = {(g.size, weights[g.name]) for g in graph.groups}
+        falling = {Fraction(k, size) / weight for size, weight in kinds for k in range(1, size + 1)}
         tried = [whole, *sorted((f for f in falling if f < whole), reverse=True)]
 
         def widths(i: int) -> dict[str, int]:

@@ -70,6 +70,7 @@ class CostModel:
         self._born = np.array([s.born for s in held], dtype=np.int64)
         self._last = np.array([s.last for s in held], dtype=np.int64)
         self._predictor = None if latency is None else Predictor(latency, self._timed(graph, depth))
+        self._around: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # lengths, and terms looked up
         self._matrix = csr_array(np.stack(self._rows))  # nearly empty: each line is of few groups
 
     def timed(self, graph: Graph) -> list[Timed]:
@@ -150,8 +151,11 @@ class CostModel:
         return found
 
     def _features(self, predictor: Predictor, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-        made, held = ((c[:, None] * lengths[lines].prod(1)).sum(0) / 1e9 for lines, c in (self._memory, self._bytes))
-        return predictor.features(lengths, made, held)
+        return predictor.features(lengths, *self._gigabytes(lengths))
+
+    def _gigabytes(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2, options) of all activations together, and of weights."""
+        return np.stack([c @ lengths[lines].prod(1) / 1e9 for lines, c in (self._memory, self._bytes)])
 
     def latency_features(self, widths: Mapping[str, int]) -> NDArray[np.float64]:
         """What the fit of the latency weighs, of `cost.latency.FEATURES`. Raises `BadBudget` without latency."""
@@ -173,8 +177,25 @@ class CostModel:
     def along(self, group: str, options: Sequence[int], widths: Mapping[str, int], field: str) -> NDArray[np.float64]:
         """(options,) one field of the cost when a group has each of these widths, and the others `widths`."""
         vectors = np.repeat(self._vector(widths)[:, None], len(options), axis=1)
-        vectors[self._groups.index(group)] = options
-        return self._field(self._matrix @ vectors, field)
+        number = self._groups.index(group)
+        vectors[number] = options
+        lengths = self._matrix @ vectors
+        if field == "latency_ms" and self._predictor is not None:
+            return self._latency_along(self._predictor, number, lengths, self._matrix @ self._vector(widths))
+        return self._field(lengths, field)
+
+    def _latency_along(
+        self, predictor: Predictor, group: int, lengths: NDArray[np.float64], around: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """As `_latency`, where only one group is wider or narrower than around: only its terms are looked up."""
+        if self._around is None or not np.array_equal(self._around[0], around):
+            self._around = around, predictor.looked_up(around[:, None])
+        before = self._around[1]
+        touched = predictor.touching(self._matrix[:, [group]].toarray()[:, 0] > 0)
+        change = predictor.looked_up(lengths, touched) - before[touched]
+        terms = predictor.counted(before) + predictor.counted(change, touched)
+        found: NDArray[np.float64] = predictor.fit[0] + terms + predictor.fit[-2:] @ self._gigabytes(lengths)
+        return found
 
     def of(self, plans: Sequence[Mapping[str, int]], fields: Iterable[str]) -> dict[str, NDArray[np.float64]]:
         """Field -> (plans,) the cost of each of several widths."""

@@ -12,6 +12,7 @@ from ..errors import BadBudget
 from .ops import BLOCK, KINDS, Timed
 
 Floats = NDArray[np.float64]
+EVERY = slice(None)
 FEATURES = ("constant", *KINDS, "activations", "weights")
 Phase = tuple[tuple[float, ...], tuple[float, ...]]
 PLAIN: Phase = (tuple(float(r) for r in range(BLOCK)), (1.0,) * BLOCK)  # no staircase, no width that is slow
@@ -68,40 +69,54 @@ class Predictor:
 
     def features(self, lengths: Floats, activations: Floats, weights: Floats) -> Floats:
         """(features, options) from (lines, options) lengths of axes and (options,) gigabytes."""
-        options = lengths.shape[1]
-        found = np.zeros((len(FEATURES), options))
+        found = np.zeros((len(FEATURES), lengths.shape[1]))
         found[0] = 1.0
-        each = self._looked_up(lengths)
+        each = self.looked_up(lengths)
         for kind in range(len(KINDS)):
             found[1 + kind] = each[self._kinds == kind].sum(0)
         found[-2], found[-1] = activations, weights
         return found
 
-    def _looked_up(self, lengths: Floats) -> Floats:
-        """(terms, options) milliseconds by the tables."""
-        scale = (lengths[self._scaled] / self._per[:, :, None]).prod(1) if self._scaled.size else 1.0
-        taken = lengths[self._lines]  # (terms, 2, options)
+    def counted(self, each: Floats, rows: NDArray[np.int64] | slice = EVERY) -> Floats:
+        """(options,) milliseconds that these terms add to the forward, from (terms, options) by the tables."""
+        found: Floats = self.fit[1 + self._kinds[rows]] @ each
+        return found
+
+    def touching(self, lines: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The terms that read any of these lines."""
+        scaled = lines[self._scaled].any(1) if self._scaled.size else False
+        return np.flatnonzero(lines[self._lines].any(1) | scaled)
+
+    def looked_up(self, lengths: Floats, rows: NDArray[np.int64] | slice = EVERY) -> Floats:
+        """(terms, options) milliseconds by the tables, of all terms or of some."""
+        scaled, values = self._scaled[rows], self._values[rows]
+        scale = (lengths[scaled] / self._per[rows][:, :, None]).prod(1) if scaled.size else 1.0
+        taken = lengths[self._lines[rows]]  # (terms, 2, options)
         there = (taken > 0).all(1)
         whole, rest = np.divmod(taken.astype(np.int64), BLOCK)
-        columns = whole * BLOCK + np.take_along_axis(self._columns, rest, axis=2)
-        at, part = self._between(columns)
+        columns = whole * BLOCK + np.take_along_axis(self._columns[rows], rest, axis=2)
+        at, part = self._between(columns, self._grids[rows])
         n = np.arange(len(taken))[:, None]
         low, high = at[:, 0], at[:, 1]
         x, y = part[:, 0], part[:, 1]
-        last = self._values.shape[1] - 1
+        last = values.shape[1] - 1
         low_up, high_up = np.minimum(low + 1, last), np.minimum(high + 1, last)
-        near = self._values[n, low, high] * (1 - x) + self._values[n, low_up, high] * x
-        far = self._values[n, low, high_up] * (1 - x) + self._values[n, low_up, high_up] * x
-        slower = np.take_along_axis(self._slower, rest, axis=2).max(1)  # one side is enough to leave the quick path
-        return (near * (1 - y) + far * y) * slower * there * scale
+        near = values[n, low, high] * (1 - x) + values[n, low_up, high] * x
+        far = values[n, low, high_up] * (1 - x) + values[n, low_up, high_up] * x
+        slower = np.take_along_axis(self._slower[rows], rest, axis=2).max(
+            1
+        )  # one side is enough to leave the quick path
+        found: Floats = (near * (1 - y) + far * y) * slower * there * scale
+        return found
 
-    def _between(self, columns: Floats) -> tuple[NDArray[np.int64], Floats]:
+    @staticmethod
+    def _between(columns: Floats, grids: Floats) -> tuple[NDArray[np.int64], Floats]:
         """For each length, the point of its grid at or below it, and how far it is to the next; ends are held."""
-        count = self._grids.shape[2]
-        below = (self._grids[:, :, :, None] <= columns[:, :, None, :]).sum(2) - 1
+        count = grids.shape[2]
+        below = (grids[:, :, :, None] <= columns[:, :, None, :]).sum(2) - 1
         at = np.clip(below, 0, max(count - 2, 0))
-        start = np.take_along_axis(self._grids, at, axis=2)
-        step = np.take_along_axis(self._grids, np.minimum(at + 1, count - 1), axis=2) - start
+        start = np.take_along_axis(grids, at, axis=2)
+        step = np.take_along_axis(grids, np.minimum(at + 1, count - 1), axis=2) - start
         with np.errstate(invalid="ignore", divide="ignore"):
             part = np.where(np.isfinite(step) & (step > 0), (columns - start) / step, 0.0)
         return at, np.clip(part, 0.0, 1.0)
