@@ -52,6 +52,7 @@ bench-engine: $(VENV)/.bench  ## docs/engine.md: the engine's speed against the 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/growth.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/verify_cost.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/planning.py
 	$(BIN)/python benchmarks/engine/table.py
 
 matrix: $(VENV)/.check  ## docs/compatibility.md: every model of the zoo, two ways (an hour; goes on where it stopped)

@@ -1,6 +1,7 @@
-"""Shared by all tests: one thread each, one seed, and torchvision's two missing operator schemas on CPU builds."""
+"""Shared by all tests: one thread, one seed, a cache of their own, and torchvision's two missing operator schemas."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+CACHE = tempfile.TemporaryDirectory()  # measured latency goes here, not into the user's cache folder
+os.environ["SECATEUR_CACHE"] = CACHE.name
 
 
 def _define_torchvision_schemas():

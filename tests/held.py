@@ -21,6 +21,7 @@ ELSEWHERE = {  # what an allocator needs beside scores and a budget; tests/alloc
     "given": "a file of widths, and so meets only one budget",
     "sensitivity": "a file of measurements",
     "legr": "an objective",
+    "quickest": "latency, which is measured, and not the same twice",
 }
 MEETING = sorted({*secateur.allocators()} - {*ELSEWHERE})  # allocators for any budget
 

@@ -31,7 +31,8 @@ class Knapsack(Bounded):
     """The widths that meet the budget and keep the largest sum of scores.
 
     Tighter budgets need not nest. Of several fields in a budget, the weighted mean of what each takes of its limit
-    is what a width costs; fields that were missed weigh more the next time. Scores below zero count as they are: such units are worth removing.
+    is what a width costs; fields that were missed weigh more the next time. Scores below zero count as they are: such
+    units are worth removing.
     """
 
     nests: ClassVar[bool] = False
