@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..engines.compiled import torch_threads
 from ..errors import BadModel, BadOption, SecateurWarning, VerificationError
 from ..graph.example import Example, call, tensors
 from ..surgery.checkpoint import Saveable
@@ -89,7 +89,7 @@ def inference(
     model.eval().requires_grad_(False)
     if any(p.device.type != "cpu" for p in model.parameters()):
         raise BadModel("the model is not on the CPU, where compressed rows are measured; give model.cpu()")
-    with torch.no_grad(), _threads(threads):
+    with torch.no_grad(), torch_threads(threads):
         inputs, dense = _inputs(model, example)
         left = {name: why for name, module in _linears(model) if (why := _why_left(model, name, module, inputs))}
         wanted = {name: module for name, module in _linears(model) if name not in left}
@@ -206,13 +206,3 @@ def _error(dense: list[Tensor], found: list[Tensor]) -> float:
     """The largest difference relative to the largest value, over all outputs of floating type."""
     pairs = [(a.double(), b.double()) for a, b in zip(dense, found, strict=True) if a.is_floating_point()]
     return max((float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs), default=0.0)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
