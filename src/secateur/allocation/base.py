@@ -101,7 +101,7 @@ def without_lowest(
 def unreachable(budget: Budget, limits: dict[str, float], least: Cost, dense: Cost) -> str:
     """The message: what was asked, and the least that can be reached."""
     parts = [
-        f"{field} {limit:.6g} asked, at least {getattr(least, field)} "
+        f"{field} {limit:.6g} asked, at least {_exactly(getattr(least, field))} "
         f"({getattr(least, field) / getattr(dense, field):.4g} of dense)"
         for field, limit in limits.items()
         if getattr(least, field) > limit
@@ -109,3 +109,8 @@ def unreachable(budget: Budget, limits: dict[str, float], least: Cost, dense: Co
     return (
         f"budget {budget} is below the reachable minimum: {'; '.join(parts)}. Raise it, freeze less, or lower min_keep"
     )
+
+
+def _exactly(amount: float) -> str:
+    """A count in full; milliseconds, which are predicted, to four figures."""
+    return f"{amount:.4g}" if isinstance(amount, float) else str(amount)

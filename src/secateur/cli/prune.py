@@ -52,8 +52,9 @@ BudgetText = Annotated[
     option(
         "--budget",
         "BUDGET",
-        "What may be left of macs, params, bytes or activations: a fraction kept, as in macs=0.5, or an amount, as in "
-        "params=1e6; several, joined by commas, must all hold.",
+        "What may be left of macs, params, bytes, activations or latency_ms: a fraction kept, as in macs=0.5, or an "
+        "amount, as in params=1e6; several, joined by commas, must all hold. Latency is measured here, on "
+        "engine=NAME with threads=N: latency_ms=8,engine=onnxruntime.",
         CHOICE,
     ),
 ]
