@@ -2,14 +2,15 @@
 
     python benchmarks/criteria/evidence_cost.py
     python benchmarks/criteria/evidence_cost.py --subjects resnet20 --repeats 3 --no-memory
+    python benchmarks/criteria/evidence_cost.py --subjects bert --no-seconds --merge --cases weight_squares synflow
 
 Plain: the model in eval mode, loss.backward() on each batch, gradients added up in `.grad`. Evidence: `collect` over
 the same batches, of all kinds together and of each alone. Kinds that decompose feature maps, hold Gram matrices,
-differentiate twice or take no batches are told apart, and are not in "all"; "all by unit" leaves out the kind that
-keeps two numbers for each weight, too. Cases take turns within a repeat, in one process with one thread; CPU seconds,
-because others may work on the machine. Peak memory is that of a fresh process for each case, in which the C library
-gives back every block above 128 KB: above the process with the model traced and the batches made, and with it. Linux
-only: it reads the kernel's high-water mark.
+differentiate twice or take no batches are told apart, and are not in "all"; "all by unit", which is what criteria of
+units can ask for, leaves out the two that keep a number for each weight, of which no criterion asks for both. Cases
+take turns within a repeat, in one process with one thread; CPU seconds, because others may work on the machine. Peak
+memory is that of a fresh process for each case, in which the C library gives back every block above 128 KB: above the
+process with the model traced and the batches made, and with it. Linux only: it reads the kernel's high-water mark.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from secateur.experiments.models import build
 
 APART = ("ranks", "inputs_gram", "product_grams", "curvature", *(n for n, c in COLLECTORS.all().items() if not c.data))
 KINDS = tuple(k for k in COLLECTORS.all() if k not in APART)
-BY_WEIGHT = ("weight_gradients",)
+BY_WEIGHT = ("weight_gradients", "weight_squares")
 LIMIT_SECONDS, LIMIT_MEMORY = 1.5, 1.2
 MEMORY = ("bert",)
 HERE = Path(__file__).resolve()
@@ -164,11 +165,32 @@ def memory(subject, count, names):
 
 def show(subject, figures):
     """One line a case."""
-    for name, told in figures["seconds"].items():
-        at = figures.get("memory", {}).get(name)
-        peaks = f"   peak {at['peak_mb']:8.1f} MB, {at['over_plain']:.2f} of plain" if at else ""
-        peaks += f" ({at['process_over_plain']:.2f} with the process before)" if at else ""
-        print(f"{subject:9} {name:18} {told['median']:8.3f} s, {told['over_plain']:.2f} of plain{peaks}", flush=True)
+    took, peaks = figures.get("seconds", {}), figures.get("memory", {})
+    for name in took | peaks:
+        line = f"{subject:9} {name:18}"
+        if name in took:
+            line += f" {took[name]['median']:8.3f} s, {took[name]['over_plain']:.2f} of plain"
+        if name in peaks:
+            at = peaks[name]
+            line += f"   peak {at['peak_mb']:8.1f} MB, {at['over_plain']:.2f} of plain"
+            line += f" ({at['process_over_plain']:.2f} with the process before)"
+        print(line, flush=True)
+
+
+def store(figures):
+    """All figures, in place of those stored."""
+    limits = {"seconds_of_all": LIMIT_SECONDS, "memory_of_all": LIMIT_MEMORY}
+    harness.write("evidence", {"unit": "CPU seconds of one thread; MB of 2^20 bytes", "limits": limits, **figures})
+
+
+def merged(figures):
+    """The stored figures with these in their places."""
+    stored = json.loads((harness.RESULTS / "engine_evidence.json").read_text())
+    found = {subject: stored[subject] for subject in SUBJECTS}
+    for subject, parts in figures.items():
+        for part, told in parts.items():
+            found[subject][part] = found[subject].get(part, {}) | told if isinstance(told, dict) else told
+    return found
 
 
 def main():
@@ -178,6 +200,8 @@ def main():
     parser.add_argument("--batches", type=int, help="of each subject; by default 4 and 2")
     parser.add_argument("--cases", nargs="+", choices=cases(), default=list(cases()))
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--no-seconds", action="store_true")
+    parser.add_argument("--merge", action="store_true", help="store what is measured beside what is stored")
     parser.add_argument("--one", nargs=2, metavar=("SUBJECT", "CASE"), help="peak memory of this, in this process")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -189,13 +213,17 @@ def main():
     figures = {}
     for subject in options.subjects:
         count, repeats = options.batches or BATCHES[subject], options.repeats or REPEATS[subject]
-        figures[subject] = {"batches": count, "seconds": over(seconds(subject, count, repeats, names))}
+        figures[subject] = {"batches": count}
+        if not options.no_seconds:
+            figures[subject]["seconds"] = over(seconds(subject, count, repeats, names))
         if subject in MEMORY and not options.no_memory:
             figures[subject]["memory"] = memory(subject, count, names)
         show(subject, figures[subject])
-    if set(names) == set(cases()) and set(figures) == set(SUBJECTS) and not options.no_memory:
-        limits = {"seconds_of_all": LIMIT_SECONDS, "memory_of_all": LIMIT_MEMORY}
-        harness.write("evidence", {"unit": "CPU seconds of one thread; MB of 2^20 bytes", "limits": limits, **figures})
+    whole = set(names) == set(cases()) and set(figures) == set(SUBJECTS)
+    if options.merge:
+        store(merged(figures))
+    elif whole and not options.no_memory and not options.no_seconds:
+        store(figures)
 
 
 if __name__ == "__main__":

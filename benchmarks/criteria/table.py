@@ -36,7 +36,7 @@ def table(rows):
     lines = [f"| {' | '.join(titles)} |", "|---|---|" + "---:|" * 5]
     kept = [r for r in rows if "refused" not in r]
     for r in sorted(kept, key=lambda r: -r["reconstructed"]):
-        labels = {"gradients", "norm_gradients", "example_gradients", "weight_gradients", "curvature"} & set(r["needs"])
+        labels = any("gradients" in need or need in ("weight_effects", "curvature") for need in r["needs"])
         images = f"{r['images']}{', labels' if labels else ''}" if r["images"] else "none"
         figures = [
             f"{r['seconds']:.2f}",

@@ -33,7 +33,9 @@ def prediction(rows):
         span = f"{min(r['measured_ms']):.1f} to {max(r['measured_ms']):.1f}"
         errors = f"{100 * r['median_error']:.1f} % | {100 * r['worst_error']:.1f} %"
         engine = r["about"]["engine"]
-        lines.append(f"| {r['model']} | {engine} | {r['threads']} | {errors} | {span} | {r['seconds_to_measure']:.0f} |")
+        lines.append(
+            f"| {r['model']} | {engine} | {r['threads']} | {errors} | {span} | {r['seconds_to_measure']:.0f} |"
+        )
     return lines
 
 

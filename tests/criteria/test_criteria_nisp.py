@@ -10,8 +10,9 @@ from torch import nn
 import secateur
 from nets import fill, graph, images
 from secateur.criteria.nisp import NISP
-from secateur.errors import BadModel, NeedsData
+from secateur.errors import BadModel, BadOption, NeedsData
 from secateur.evidence.collect import collect
+from secateur.evidence.inf_fs import inf_fs
 from secateur.evidence.surrogate import propagate
 
 
@@ -107,6 +108,25 @@ class Attention(nn.Module):
         x = self.embed(x)
         x = x + self.attend(x, x, x, need_weights=False)[0]
         return self.head((x + self.down(F.gelu(self.up(x)))).mean(1))
+
+
+def test_infinite_feature_selection_ranks_the_features_where_it_is_asked_for():
+    net, x = mlp(), images(10, 3).double()
+    g = secateur.trace(net, x)
+    chosen = NISP(final="inf-fs")
+    with torch.no_grad():
+        s = inf_fs(net[:5](x))
+    scores = secateur.score(g, chosen, batches=[(x[:4], None), (x[4:], None)])
+    other = secateur.score(g, "nisp", batches=[(x, None)])
+    torch.testing.assert_close(scores["2"], s / s.mean())
+    carried = absolute(net[2].weight).T @ s
+    torch.testing.assert_close(scores["0"], carried / carried.mean())
+    assert not torch.allclose(scores["2"], other["2"])
+    assert NISP().needs == {"final_responses"}
+    with pytest.raises(NeedsData, match="no inf_fs_responses"):
+        chosen.score(g["0"], evidence(g, x))
+    with pytest.raises(BadOption, match=r"final='inffs': give 'mean' or 'inf-fs'"):
+        NISP(final="inffs")
 
 
 def test_attention_is_refused_by_name():

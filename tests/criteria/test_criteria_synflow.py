@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from torch import nn
 
 import secateur
 from gated import close
+from held import unchanged
 from nets import HAND, fill, fresh, graph, images
 from secateur.errors import BadModel, NeedsData
 from secateur.evidence.collect import collect
+from secateur.evidence.synflow import WeightSynFlow
 from secateur.testing import check_criterion
 
 
@@ -234,6 +237,52 @@ def test_a_forward_that_cannot_run_on_ones_is_refused():
 
     with pytest.raises(BadModel, match="no synflow of 'one': the model does not run on ones in float64"):
         secateur.score(secateur.trace(fill(Single()), images(2, 4)), "synflow")
+
+
+def test_copies_of_weights_are_given_back_as_their_flow_is_known(monkeypatch):
+    """Of each weight either the copy in float64 is held, or the flow through it."""
+    taken, run = {}, WeightSynFlow.run
+
+    @contextmanager
+    def watched(self, seen):
+        with run(self, seen) as (total, held):
+            taken.update(held)
+            yield total, held
+
+    monkeypatch.setattr(WeightSynFlow, "run", watched)
+    model = chain(6, 8, 5, 3)
+    graph = secateur.trace(model, torch.zeros(2, 6))
+    with unchanged(model):
+        found = collect(graph, {"weight_synflow"}).values["weight_synflow"]
+    assert taken.keys() == found.keys()
+    assert all(w.numel() == 0 for w in taken.values())
+    expected, total = flows(model, torch.zeros(2, 6))
+    for name, fields in found.items():
+        close(fields["through"], expected[name] / total)
+
+
+@pytest.mark.parametrize("kind", ["synflow", "weight_synflow"])
+def test_a_forward_that_fails_or_writes_to_its_weights_leaves_them_as_they_are(kind):
+    class Writes(nn.Module):
+        def __init__(self, fails):
+            super().__init__()
+            self.one, self.two, self.fails = nn.Linear(4, 6), nn.Linear(6, 3), fails
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.one.weight.mul_(2)
+            x = self.two(torch.relu(self.one(x)))
+            if self.fails and x.dtype == torch.float64:
+                raise RuntimeError("no")
+            return x
+
+    for fails in (False, True):
+        model = fill(Writes(fails))
+        graph = secateur.trace(model, images(2, 4))
+        with unchanged(model):
+            found = collect(graph, {kind})
+        assert bool(found.values[kind]) is not fails
+        assert bool(found.missing.get(kind)) is fails
 
 
 def test_the_contract():

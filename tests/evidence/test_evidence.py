@@ -109,7 +109,7 @@ def test_gradients_by_example_are_those_of_gates_on_what_is_read(net):
 
 def test_gradients_of_weights_are_those_of_autograd(net):
     g = secateur.trace(net, images(2, 1, 6, 6).double())
-    found = collect(g, {"weight_gradients"}, batches=data())
+    found = collect(g, {"weight_gradients", "weight_squares"}, batches=data())
     other = copy.deepcopy(net)
     total, square = None, None
     for x, y in data():
@@ -120,8 +120,8 @@ def test_gradients_of_weights_are_those_of_autograd(net):
         square = gradient**2 if square is None else square + gradient**2
     fields = found.of("weight_gradients", "left.weight")
     torch.testing.assert_close(fields["total"], total)
-    torch.testing.assert_close(fields["square"], square)
-    assert int(fields["count"]) == 3
+    torch.testing.assert_close(found.of("weight_squares", "left.weight")["square"], square)
+    assert int(fields["count"]) == int(found.of("weight_squares", "left.weight")["count"]) == 3
 
 
 def test_a_gram_matrix_is_that_of_the_unfolded_inputs(net):
@@ -186,7 +186,7 @@ def test_batches_may_be_cut_otherwise(net, kind):
     g = secateur.trace(net, images(2, 1, 6, 6).double())
     small = collect(g, {kind}, batches=data(3, 4), sampling=ALL).values[kind]
     large = collect(g, {kind}, batches=data(1, 12), sampling=ALL).values[kind]
-    by_batch = {"gradients", "norm_gradients", "weight_gradients", "curvature"}
+    by_batch = {"gradients", "norm_gradients", "weight_gradients", "weight_squares", "weight_effects", "curvature"}
     if kind in by_batch:
         return
     for owner, fields in small.items():

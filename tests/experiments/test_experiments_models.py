@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,32 @@ def test_a_missing_library_says_what_to_install(library, extra, spec, ask, monke
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(BadModel, match=rf"{library} cannot be imported.*pip install 'secateur\[{extra}\]'"):
         ask(spec)
+
+
+@pytest.mark.parametrize("spec", ["torchvision:resnet18", "timm:resnet18"])
+def test_a_torchvision_built_for_another_torch_is_named(spec, tmp_path, monkeypatch):
+    """As where its compiled operations want CUDA and torch has none; timm imports it, too."""
+    (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist\\nat x")')
+    (tmp_path / "timm.py").write_text("import torchvision\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("torchvision", "timm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(BadModel) as raised:
+        models.resolve(spec)
+    told = str(raised.value)
+    assert told.startswith(f"{spec.partition(':')[0]} cannot be imported: the compiled operations of torchvision")
+    assert f"beside torch {version('torch')}: operator torchvision::nms does not exist)" in told
+    assert "pip install --force-reinstall torch torchvision" in told
+    assert "\n" not in told
+    assert "secateur[" not in told
+
+
+def test_a_library_that_does_not_load_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text('raise ImportError("libfoo.so: cannot open shared object file")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(BadModel, match=r"timm cannot be imported: it is installed but does not load \(libfoo.* timm\."):
+        models.resolve("timm:resnet18")
 
 
 def test_resolve_builds_torchvision_models_without_a_network():

@@ -58,6 +58,21 @@ class Groups(nn.Module):
         return self.head(self.last(F.relu(self.norm(self.stem(x)))))
 
 
+class Windowed(nn.Module):
+    """Attention within windows, which lie behind the heads, as in Hiera; by one function, or written out."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.whole, self.heads, self.size, self.windows, self.width = whole, 4, 2, 2, 8
+        self.qkv, self.proj, self.head = nn.Linear(6, 24), nn.Linear(8, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        split = self.qkv(x).reshape(x.shape[0], -1, self.windows, 3, self.heads, self.size)
+        q, k, v = split.permute(3, 0, 4, 2, 1, 5).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v) if self.whole else (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.head(self.proj(y.transpose(1, 3).reshape(x.shape[0], -1, self.width)).relu())
+
+
 TOKENS = torch.tensor([[1, 4, 0, 9], [3, 3, 10, 2]])
 
 
@@ -78,6 +93,12 @@ def test_what_a_unit_of_a_transformer_is():
         "blocks.1.q": ("head", 2),
         "blocks.1.up": ("neuron", 12),
     }
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["one function", "written out"])
+def test_heads_with_windows_behind_them_are_heads(whole):
+    found = kinds(secateur.trace(fill(Windowed(whole)), images(2, 6, 6)))
+    assert found == {"qkv": ("head", 4), "proj": ("neuron", 5)}
 
 
 def test_a_head_holds_its_queries_keys_values_and_what_reads_it():

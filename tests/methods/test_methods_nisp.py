@@ -8,6 +8,7 @@ from torch import nn
 import secateur
 from nets import fill, graph, images
 from secateur.allocation.uniform import Uniform
+from secateur.criteria.nisp import NISP
 from secateur.errors import BadBudget, BadModel, NeedsData
 from secateur.methods.nisp import JointNISP, _from_the_last
 from secateur.testing import check_method
@@ -45,14 +46,16 @@ def by_loops(net, s, widths):
     return kept
 
 
+@pytest.mark.parametrize("final", ["mean", "inf-fs"])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_chain_by_loops(seed):
+def test_a_chain_by_loops(seed, final):
     net = [m for i, o in ((5, 9), (9, 8), (8, 7), (7, 6)) for m in (nn.Linear(i, o), nn.ReLU())]
     net = fill(nn.Sequential(*net, nn.Linear(6, 3)), seed).double().eval()
     x = images(12, 5).double()
     g, data, budget = secateur.trace(net, x), [(x, None)], secateur.Budget(macs=0.4)
-    s = secateur.collect(g, "nisp", batches=data).of("final_responses", "8.weight")["responses"].numpy()
-    plan = JointNISP().plan(g, budget, batches=data)
+    criterion = NISP(final=final)
+    s = secateur.collect(g, criterion, batches=data).of(criterion.kind, "8.weight")["responses"].numpy()
+    plan = JointNISP(final=final).plan(g, budget, batches=data)
     assert {n: units.tolist() for n, units in plan.kept.items()} == by_loops(net, s, plan.widths(g))
 
 

@@ -3,9 +3,10 @@
 
 Claim: scores of different layers become comparable by one scale and one shift a layer, a * score + k, which regularised
 evolution finds: the oldest of the population dies, a child is the best of a random few with some layers changed.
-Population, generations and changes are those of the authors' code, whose fitness is the loss after cutting, without
-steps of SGD. Departures: the identity is measured first, so that it wins ties; a share of mutated layers is at least
-one; the paper keeps 10 % of each layer (min_keep=0.1), here it is one unit unless you say so.
+Population, generations, tournament, changes and their spread are those of the authors' code, whose fitness is the loss
+after cutting, without steps of SGD. Departures: the identity is measured first, so that it wins ties; a share of
+mutated layers is at least one, drawn without replacement; the authors' runs keep 10 % of each layer (min_keep=0.1),
+here it is one unit unless you say so.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Norms of activations. Muralidharan et al., "Compact Language Models via Pruning and Knowledge Distillation"
-("Minitron"), NeurIPS 2024 (2407.14679), sec. 2.2; with weights: Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning
-Approach for Large Language Models" ("Wanda"), ICLR 2024 (2306.11695), eq. 1.
+("Minitron"), NeurIPS 2024 (2407.14679); with weights: Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning
+Approach for Large Language Models" ("Wanda"), ICLR 2024 (2306.11695).
 
 Claim: the mean of |x| over positions, then the L2 norm over examples (Minitron's default), ranks neurons, heads and the
 indices of the residual stream, without gradients. The norm of a head is over its dimensions as well, and a stream's

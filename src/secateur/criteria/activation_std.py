@@ -1,5 +1,5 @@
 """Standard deviation of activations. One of the criteria that Molchanov, Tyree, Karras, Aila, Kautz, "Pruning
-Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017 (1611.06440), sec. 2.2, compare theirs with.
+Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017 (1611.06440), compare theirs with.
 
 Claim: a unit that gives much the same whatever it sees can go, for a bias can stand in for it (`repair="fold"` puts it
 there). Departure: measured where a unit is read, and averaged over the layers that read it.

@@ -1,5 +1,5 @@
 """Average percentage of zeros. Hu, Peng, Tai, Tang, "Network Trimming: A Data-Driven Neuron Pruning Approach towards
-Efficient Deep Architectures", 2016 (1607.03250), eq. 1.
+Efficient Deep Architectures", 2016 (1607.03250).
 
 Claim: a unit whose ReLU gives zero for most examples and positions is redundant. Departures: zeros are counted where a
 unit is read, so behind its ReLU and, where there is one, its pooling; of several layers that read a group the one that

@@ -70,7 +70,7 @@ def written(group: Group, evidence: Evidence) -> Iterator[tuple[Tensor, Source]]
 
 def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torch.float64) -> Tensor:
     """What these units hold of a weight, flat, a copy: (units, m * I * kh * kw)."""
-    index = source.index[units]
+    index = source.rows[units]
     at = torch.from_numpy(index.reshape(-1)).to(weight.device)
     taken = weight.index_select(source.writer.weight_axis, at).movedim(source.writer.weight_axis, 0)
     return taken.reshape(len(index), -1).to("cpu", dtype)
@@ -78,7 +78,7 @@ def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torc
 
 def _rowwise(weight: Tensor, source: Source, f: Callable[[Tensor], Tensor]) -> Tensor:
     """As `f` of all rows, a few rows at a time: large weights are never copied whole."""
-    units = len(source.index)
+    units = len(source.rows)
     step = max(1, CHUNK * units // max(weight.numel(), 1))
     return torch.cat([f(part(weight, source, slice(a, a + step))) for a in range(0, units, step)])
 

@@ -1,5 +1,5 @@
 """Mean activation. One of the criteria that Molchanov, Tyree, Karras, Aila, Kautz, "Pruning Convolutional Neural
-Networks for Resource Efficient Inference", ICLR 2017 (1611.06440), sec. 2.2, compare theirs with.
+Networks for Resource Efficient Inference", ICLR 2017 (1611.06440), compare theirs with.
 
 Claim: a unit that is hardly ever active detects nothing that matters. Departures: absolute values, so that it also says
 something where no ReLU stands (GELU, attention, residual streams); measured where a unit is read, and averaged over

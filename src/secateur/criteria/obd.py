@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import BadModel
 from ..evidence.base import Evidence
-from ..evidence.units import over_members
-from ..evidence.weight_gradients import mean_square
+from ..evidence.units import per_unit
+from ..evidence.weight_effects import mean_effect
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -28,7 +28,7 @@ from .base import Criterion, criterion
 class OBD(Criterion):
     """s_k = sum over the parameters that make unit k of F_ww w^2 / 2, F_ww = mean over batches of (dL/dw)^2."""
 
-    needs = frozenset({"weights", "weight_gradients"})
+    needs = frozenset({"weights", "weight_effects"})
     comparable = True
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
@@ -42,6 +42,5 @@ class OBD(Criterion):
             )
         total = torch.zeros(group.size, dtype=torch.float64)
         for member in making:
-            weight = evidence.weight(member.tensor)
-            total += over_members([member], 0.5 * mean_square(evidence, member.tensor) * weight.square())
+            total += per_unit(mean_effect(evidence, member.tensor, member.axis), 0, member.index) / 2
         return total

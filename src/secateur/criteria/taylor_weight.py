@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..errors import BadModel
 from ..evidence.base import Evidence
-from ..evidence.weight_gradients import mean_square
+from ..evidence.units import per_unit
+from ..evidence.weight_effects import mean_effect
 from ..groups.group import Group, Source
-from .base import Criterion, Reduction, combined, criterion, part, written
+from .base import Criterion, Reduction, combined, criterion, written
 
 
 @criterion("taylor-weight")
@@ -25,21 +26,20 @@ from .base import Criterion, Reduction, combined, criterion, part, written
 class TaylorWeight(Criterion):
     """s_k = sum over the weights that write unit k of the mean over batches of (w * dL/dw)^2."""
 
-    needs = frozenset({"weights", "weight_gradients"})
+    needs = frozenset({"weights", "weight_effects"})
     comparable = True
     reduction: Reduction = "sum"
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,). Raises `BadModel` where a weight that writes the group is computed from others."""
 
-        def each(weight: Tensor, source: Source) -> Tensor:
+        def each(source: Source) -> Tensor:
             if source.writer.computed:
                 raise BadModel(
                     f"group {group.name!r} is written by {source.writer.path!r}, whose weight is computed from others; "
                     f"use a criterion that looks at gates, such as 'fisher', or frozen={group.name!r}"
                 )
-            square = mean_square(evidence, str(source.writer.weight))
-            w, g2 = (part(t, source, slice(None)) for t in (weight, square))
-            return (w.square() * g2).sum(1)
+            effect = mean_effect(evidence, str(source.writer.weight), source.writer.weight_axis)
+            return per_unit(effect, 0, source.rows)
 
-        return combined([each(w, s) for w, s in written(group, evidence)], self.reduction)
+        return combined([each(s) for _, s in written(group, evidence)], self.reduction)

@@ -131,7 +131,8 @@ def _sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def by_position(graph: Graph, contraction: Contraction) -> Tensor | None:
     """(positions, rest) the weights that meet each position of what a layer reads; None if no parameter holds them."""
     name, trace = contraction.weight, graph.trace
-    uses = [w for w in trace.writers if w.weight == name and w.kind in ("conv", "linear") and not w.computed]
+    plain = (w for w in trace.writers if w.kind in ("conv", "linear") and not (w.computed or w.viewed))
+    uses = [w for w in plain if w.weight == name]
     if name is None or not uses:
         return None
     weight, size = graph.model.get_parameter(name).detach(), contraction.labels.size

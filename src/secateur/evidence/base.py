@@ -29,14 +29,14 @@ class Sampling:
     points: int = 10  # positions of each feature map or sequence whose inputs enter a Gram matrix
     images: int = 500  # examples whose feature maps are ranked
     seed: int = 0
-    weights: frozenset[str] | None = None  # those whose products are looked at; None: all
+    weights: frozenset[str] | None = None  # those whose products and gradients are looked at; None: all
 
 
 class Collector:
     """One kind of evidence: sees each batch once, keeps sums, never activations.
 
     `reads`: it wants `read` called with what each layer reads; `differentiates`: it wants gradients, of
-    `parameters()` and, if `reads`, of what layers read; `twice`: gradients that can be differentiated again.
+    `parameters()` and `in_turn()` and, if `reads`, of what layers read; `twice`: such that can be differentiated again.
     `data`: it wants batches; one that does without finds all in `values`.
     """
 
@@ -51,7 +51,11 @@ class Collector:
         self.missing: dict[str, str] = {}  # owner -> why there is nothing
 
     def parameters(self) -> Collection[str]:
-        """Names of the parameters whose gradients `batch` wants."""
+        """Names of the parameters whose gradients `batch` wants, all at once."""
+        return ()
+
+    def in_turn(self) -> Collection[str]:
+        """Names of the parameters whose gradients `gradient` wants; each is freed before all of them are there."""
         return ()
 
     def watching(self) -> AbstractContextManager[None]:
@@ -60,6 +64,9 @@ class Collector:
 
     def read(self, read: Read) -> None:
         """What a layer reads in this batch; where gradients are wanted, `read.gradient` calls back with its own."""
+
+    def gradient(self, name: str, gradient: Tensor, parameter: Tensor) -> None:
+        """That of one parameter, detached, when the backward pass brings it; not called where the loss needs none."""
 
     def batch(self, gradients: Mapping[str, Tensor | None], held: Mapping[str, Tensor]) -> None:
         """After the backward pass of a batch: the gradients asked for, and all parameters as the forward saw them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,10 +56,11 @@ def collect(
 def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Loss) -> None:
     model = graph.model
     differentiate = any(c.differentiates for c in collectors)
-    names = sorted({n for c in collectors if c.differentiates for n in c.parameters()})
-    if differentiate and not names:  # nothing that is wanted has a gradient; those who wanted it say why
-        names = [n for n, p in model.named_parameters() if p.is_floating_point()]
-    held = {n: p.detach().requires_grad_(n in names) for n, p in model.named_parameters()}
+    kept = {n for c in collectors if c.differentiates for n in c.parameters()}
+    turns = _turns(collectors)
+    if differentiate and not kept | set(turns):  # nothing wanted has a gradient; those who wanted it say why
+        kept = {n for n, p in model.named_parameters() if p.is_floating_point()}
+    held = {n: p.detach().requires_grad_(n in kept or n in turns) for n, p in model.named_parameters()}
     watched = readers(graph) if any(c.reads for c in collectors) else {}
     seen = 0
     with ExitStack() as stack:
@@ -72,7 +74,7 @@ def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Los
             found: dict[str, Tensor | None] = {}
             if differentiate:
                 twice = any(c.twice for c in collectors)
-                found = _gradients(loss(output, target), {n: held[n] for n in names}, number, twice)
+                found = _gradients(_checked(loss(output, target), number), held, kept, turns, twice)
             if any(bool(torch.isnan(t).any()) for t in results(output) if t.is_floating_point()):
                 raise NeedsData(f"batch {number} gives an output of NaN; scores from it would mean nothing")
             del output
@@ -112,10 +114,51 @@ def _watching(
         yield
 
 
-def _gradients(value: Tensor, held: dict[str, Tensor], number: int, twice: bool) -> dict[str, Tensor | None]:
+def _turns(collectors: list[Collector]) -> dict[str, list[Collector]]:
+    """Parameter -> those who want its gradient as soon as it is there."""
+    found: dict[str, list[Collector]] = {}
+    for c in collectors:
+        for name in c.in_turn() if c.differentiates else ():
+            found.setdefault(name, []).append(c)
+    return found
+
+
+def _checked(value: Tensor, number: int) -> Tensor:
     if not torch.isfinite(value).all():
         raise NeedsData(f"batch {number} gives a loss of {value.item()}; scores from it would mean nothing")
     if not value.requires_grad:
         raise NeedsData("the loss does not depend on the model's parameters, so there is no gradient to score from")
-    found = torch.autograd.grad(value, list(held.values()), allow_unused=True, create_graph=twice)
-    return dict(zip(held, found, strict=True))
+    return value
+
+
+def _gradients(
+    value: Tensor, held: dict[str, Tensor], kept: Collection[str], turns: dict[str, list[Collector]], twice: bool
+) -> dict[str, Tensor | None]:
+    """Those of `kept`; those of `turns` are handed on one by one, and where nobody differentiates again, freed."""
+    leaves = {n: p for n, p in held.items() if p.requires_grad}
+    found: dict[str, Tensor | None] = dict.fromkeys(leaves)
+
+    def arrived(name: str, gradient: Tensor) -> None:
+        for c in turns.get(name, ()):
+            c.gradient(name, gradient.detach(), held[name].detach())
+
+    if twice:
+        gradients = torch.autograd.grad(value, [*leaves.values()], allow_unused=True, create_graph=True)
+        found |= zip(leaves, gradients, strict=True)
+        for name, gradient in found.items():
+            if gradient is not None:
+                arrived(name, gradient)
+        return {n: found[n] for n in kept}
+
+    def take(name: str, leaf: Tensor) -> None:
+        gradient, leaf.grad = leaf.grad, None
+        assert gradient is not None
+        arrived(name, gradient)
+        if name in kept:
+            found[name] = gradient
+
+    handles = [p.register_post_accumulate_grad_hook(partial(take, n)) for n, p in leaves.items()]
+    torch.autograd.backward(value, inputs=[*leaves.values()])
+    for handle in handles:
+        handle.remove()
+    return {n: found[n] for n in kept}

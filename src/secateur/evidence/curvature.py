@@ -7,8 +7,8 @@ of |g|^2.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .gradients import gate_gradient, gate_parameters, gated, idle
+from .gradients import gate_gradient, gate_index, gate_parameters, gated, idle, lost, uses
+from .uses import key
 
 Named = Mapping[str, Tensor | None]
 # How torch says that an op has no second derivative.
@@ -36,31 +37,40 @@ class Curvature(Collector):
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         super().__init__(graph, sampling)
         self._groups, self.missing = gated(graph)
+        self._uses = uses(graph, self._groups)
         self._weights = [n for n, p in graph.model.named_parameters() if p.is_floating_point() and p.dim() > 1]
         self._gates: dict[str, list[tuple[int, Tensor]]] = {}  # parameter -> where its gates are
         for group in self._groups:
             for source in group.sources:
                 for name, axis in gate_parameters(source):
-                    self._gates.setdefault(name, []).append((axis, torch.from_numpy(source.index.reshape(-1))))
+                    use = key((name, axis))
+                    owner = use if (name, axis) in self._uses.wanted else name
+                    self._gates.setdefault(owner, []).append((axis, gate_index(group, name, axis)))
         self._sums = {g.name: torch.zeros(2, g.size, dtype=torch.float64) for g in self._groups}
         self._flow: dict[str, Tensor] = {}
         self._count = 0
 
     def parameters(self) -> Collection[str]:
         """Of gates, and all weights."""
-        return {*self._weights, *self._gates}
+        return {*self._weights, *(n for g in self._groups for s in g.sources for n, _ in gate_parameters(s))}
 
-    def watching(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
         """Fused attention has no second derivative; the same, written out, has."""
-        return sdpa_kernel(SDPBackend.MATH)
+        with sdpa_kernel(SDPBackend.MATH), self._uses:
+            yield
 
     def batch(self, gradients: Named, held: Mapping[str, Tensor]) -> None:
         """One more."""
+        written, aliases = self._uses.take()
+        gradients, held = {**gradients, **written}, {**held, **aliases}
         try:
             if not self._count:
+                self.missing |= lost(self._uses, self._groups)
                 self.missing |= idle(self.graph.model, self._groups, gradients)
                 check_twice(gradients)
-            gates = hessian_product(gradients, {n: self._scaled(held[n], n) for n in self._gates}, held)
+            direction = {n: self._scaled(held[n], n) for n in self._gates if n in held}
+            gates = dict.fromkeys(self._gates) | hessian_product(gradients, direction, held)
             flow = hessian_product(gradients, {n: gradients[n] for n in self._weights}, held)
         except RuntimeError as error:
             if not any(sign in str(error) for sign in _ONCE):

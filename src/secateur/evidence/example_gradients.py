@@ -35,7 +35,7 @@ class ExampleGradients(Collector):
         self._count = 0
         self._examples = 0
 
-    def parameters(self) -> Collection[str]:
+    def in_turn(self) -> Collection[str]:
         """Any, so that gradients flow to whatever a layer reads."""
         groups, others = gated(self.graph)
         if any(g.sources for g in self.graph.groups if g.name in others):  # weights computed from any parameters

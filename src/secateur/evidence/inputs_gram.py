@@ -71,6 +71,8 @@ def _unfit(writer: Writer, axes: dict[str, int]) -> str:
     """Why one Gram matrix does not tell what the layer gives, if so; `axes`: those along which weights write so far."""
     if writer.computed:
         return "its layer computes with it before it uses it"
+    if writer.viewed:
+        return "its layer uses a part of it, or sees it in another shape"
     if writer.groups > 1 or writer.transposed:
         return "its layer is transposed" if writer.transposed else "its layer is grouped"
     if axes.setdefault(str(writer.weight), writer.weight_axis) != writer.weight_axis:

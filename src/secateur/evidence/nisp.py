@@ -35,9 +35,10 @@ class FinalResponses(Collector):
         """The last layer."""
         if self._last is None or self._last.weight is None:
             return nullcontext()
-        return AtProducts(self.graph.model, self._see, {self._last.weight})
+        return AtProducts(self.graph.model, self.see, {self._last.weight})
 
-    def _see(self, product: Product) -> None:
+    def see(self, product: Product) -> None:
+        """What the last layer reads."""
         x = product.x.movedim(1, -1).flatten(0, -2)
         if len(x):  # of a layer that runs twice, the last time counts
             self._now = x.abs().sum(0, dtype=torch.float64).cpu(), len(x)
@@ -49,13 +50,18 @@ class FinalResponses(Collector):
             self._sum, self._count = total if self._sum is None else self._sum + total, self._count + count
         self._now = None
 
+    def importance(self, weights: Tensor) -> Tensor | None:
+        """(inputs,), from 0 up, by the (inputs, rest) weights that they meet; None where nothing was seen."""
+        if self._sum is None:
+            return None
+        return self._sum / self._count * torch.linalg.vector_norm(weights, dim=1).to("cpu", torch.float64)
+
     def values(self) -> dict[str, Fields]:
         """By group, and of the last weight."""
         weights = None if self._last is None else by_position(self.graph, self._last)
-        if self._last is None or self._last.weight is None or weights is None or self._sum is None:
+        responses = None if weights is None else self.importance(weights)
+        if self._last is None or self._last.weight is None or responses is None:
             return self._without("the model has no last layer whose weight and inputs can be seen", {})
-        norms = torch.linalg.vector_norm(weights, dim=1).to("cpu", torch.float64)
-        responses = self._sum / self._count * norms
         found: dict[str, Fields] = {self._last.weight: {"responses": responses}}
         try:
             each = {norms: propagate(self.graph, responses, norms=norms) for norms in _NORMS}

@@ -205,7 +205,7 @@ class Writer:
     kind: str  # "conv" or "linear"
     weight: str | None  # None: computed from several parameters
     computed: bool  # from that parameter, which is then not the weight itself
-    weight_axis: int  # the axis of the weight that is written
+    weight_axis: int  # the axis of the weight that is written; -1: several seen as one
     bias: str | None
     axis: Axis
     resolution: tuple[int, ...] = ()  # spatial size of what it writes
@@ -213,6 +213,7 @@ class Writer:
     groups: int = 1
     transposed: bool = False
     norm: Norm | None = None
+    viewed: bool = False  # the layer multiplies with a part of the weight or bias, or with a view of another shape
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .provenance import Attribute, Size, Source, Traced, Watch, attributes_in, a
 from .record import IN, Block, Contraction, Convolution, Geometry, Need, Norm, Reduction, Term, Trace, Whole, Writer
 from .residual import Carriers
 from .settle import settle
+from .views import is_whole, place
 
 Ran = tuple[str, tuple[Any, ...], list[Tensor]]  # name, arguments and outputs of an op
 KEEPS_WEIGHTS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # their modules hold a list of weights, which a cut renews
@@ -135,7 +136,8 @@ class Tracer(Watch):
         """`x` is multiplied with `w` and summed along an axis."""
         labels = self.axes(x)[axis]
         self.unify(labels, w_axis)
-        weight = self.names.get(id(self._base(w)))
+        base = self._base(w)
+        weight = self.names.get(id(base)) if is_whole(self.axes(w), self.axes(base)) else None
         number = len(self.contractions)
         self.contractions.append(Contraction(op, self.path, argument, axis % x.dim(), labels, weight, geometry, number))
         if self.is_static(w) and not self.is_static(x):
@@ -182,15 +184,15 @@ class Tracer(Watch):
         name = self.names.get(id(base)) or self._outside.get(id(base)) or self._chosen.get(id(base))
         computed = name is None
         if computed:
-            held = [
-                n for n, axes in self.tensors.items() if len(axes) > 1 and any(np.array_equal(a, written) for a in axes)
-            ]
-            name = held[0] if held else None
-        own = self.tensors[name] if name is not None else ()
-        position = next((i for i, axis in enumerate(own) if axis is written or np.array_equal(axis, written)), 0)
-        bias_name = None if bias is None else self.names.get(id(bias)) or self._outside.get(id(bias))
+            held = (n for n, a in self.tensors.items() if len(a) > 1 and any(np.array_equal(b, written) for b in a))
+            name = next(held, None)
+        found = None if name is None else place(self.tensors[name], written)
+        position = found if found is not None else 0 if computed else -1
+        of = None if bias is None else self._base(bias)
+        bias_name = None if of is None else self.names.get(id(of)) or self._outside.get(id(of))
         facts |= {"path": self.path, "kind": kind, "weight": name, "weight_axis": position, "bias": bias_name}
         facts["computed"] = computed
+        facts["viewed"] = not computed and not (is_whole(self.axes(weight), self.axes(base)) and of is bias)
         self._writers.append((id(output), facts))
 
     def norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None) -> None:
@@ -199,7 +201,7 @@ class Tracer(Watch):
         self._norms[id(x)] = Norm(self.path, *names)
 
     def _base(self, weight: Tensor) -> Tensor:
-        """A transposed view of a parameter is that parameter."""
+        """The parameter that a view sees."""
         known = id(weight) in self.names or id(weight) in self._chosen
         return weight if known or weight._base is None else weight._base
 
@@ -292,9 +294,7 @@ class Tracer(Watch):
             experts=self.experts,
         )
 
-    def _settle_writers(self) -> list[Writer]:
-        writers = []
+    def _settle_writers(self) -> Iterator[Writer]:
         for output, facts in self._writers:
             alone = len(self._readers.get(output, [])) == 1
-            writers.append(Writer(**facts, norm=self._norms.get(output) if alone else None))
-        return writers
+            yield Writer(**facts, norm=self._norms.get(output) if alone else None)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.labels import Axis
-from ..graph.record import IN, OUT, STACKED, Trace, is_expert
-from .group import Group, Member, Source, kind_name, role_name
+from ..graph.record import IN, OUT, STACKED, Trace, Writer, is_expert
+from .group import Group, Member, Source, Units, kind_name, role_name
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -106,8 +106,20 @@ def find_groups(trace: Trace) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
     sources: list[list[Source]] = [[] for _ in families]
     for writer in trace.writers:
         for number, index in _split(writer.axis, trace, owner, unit, families):
-            sources[number].append(Source(writer, index))
+            sources[number].append(_source(writer, index, members[number]))
     return _assemble(trace, families, members, sources)
+
+
+def _source(writer: Writer, index: Units, members: list[Member]) -> Source:
+    """Where a weight holds units is what its own axes say: a layer may see it in part, or in another shape."""
+    held = {m.axis: m.index for m in members if m.tensor == writer.weight}
+    if writer.computed or not (held or writer.viewed):
+        return Source(writer, index, index)
+    if writer.weight_axis not in held:
+        if len(held) != 1:
+            return Source(replace(writer, weight=None, computed=True), index, index)
+        writer = replace(writer, weight_axis=next(iter(held)))
+    return Source(writer, index, held[writer.weight_axis])
 
 
 def _split(

@@ -70,6 +70,11 @@ def _sources(group: Group, model: nn.Module) -> list[Source]:
                 f"group {group.name!r} is written by {source.writer.path!r}, whose weight is computed from others, so "
                 "that its units cannot be compared"
             )
+        if source.writer.viewed or source.rows.shape != source.index.shape:
+            raise BadModel(
+                f"group {group.name!r} is written by {source.writer.path!r}, whose outputs have no rows of their own "
+                f"in {source.writer.weight}, so that its units cannot be compared; use another criterion"
+            )
     return [s for s in found.values() if not is_depthwise(s.writer, model)]
 
 

@@ -32,6 +32,7 @@ class Source:
 
     writer: Writer
     index: Units  # (units, m)
+    rows: Units  # (units, n) positions along `writer.weight_axis` of the weight: most often the same
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ class JointNISP(Method):
     """The same fraction of every group, by importance carried back through what is left of the layers behind it."""
 
     norms: Literal["identity", "scaled"] = "identity"
+    final: Literal["mean", "inf-fs"] = "mean"
     per_macs: float = 0.0
     paper = "Yu et al., CVPR 2018 (1711.05908)"
     criterion = NISP()
@@ -47,13 +48,13 @@ class JointNISP(Method):
         seed: int = 0,
     ) -> Plan:
         """From the last group to the first. Raises `NeedsData`, and `BadModel` where no linear surrogate can be run."""
-        criterion = NISP(self.norms)
+        criterion = NISP(self.norms, self.final)
         evidence = collect(graph, criterion, batches=batches, loss=loss, seed=seed)
         scores = score(graph, criterion, evidence=evidence)
         widths = allocate(graph, scores, budget, allocator=Uniform(per_macs=self.per_macs)).widths(graph)
         last = last_layer(graph)
         assert last is not None  # there are scores
-        responses = evidence.of("final_responses", str(last.weight))["responses"]
+        responses = evidence.of(criterion.kind, str(last.weight))["responses"]
         kept: dict[str, Tensor] = {}
         for name in _from_the_last(graph):
             carried = propagate(graph, responses, norms=self.norms, kept=kept)[name]

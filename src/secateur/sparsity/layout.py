@@ -114,6 +114,8 @@ def _found(graph: Graph) -> tuple[dict[str, Layout | str], dict[str, str]]:
 
 def _layout(name: str, shape: tuple[int, ...], writer: Writer) -> Layout | str:
     axes = tuple(range(len(shape)))
+    if writer.viewed:
+        return f"{writer.path!r} multiplies with a part or a view of it of another shape"
     if writer.kind == "conv" and writer.transposed:  # (I, O / groups, *kernel), of which a group reads I / groups
         view = (writer.groups, shape[0] // writer.groups, *shape[1:])
         return Layout(name, shape, view, (0, 2), (1, *range(3, len(view))))

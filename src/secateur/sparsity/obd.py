@@ -21,7 +21,7 @@ from .base import WeightCriterion, weight_criterion
 class OBD(WeightCriterion):
     """s = F_qq w_q^2 / 2, with F_qq the mean over batches of (dL/dw_q)^2."""
 
-    needs = frozenset({"weights", "weight_gradients"})
+    needs = frozenset({"weights", "weight_squares"})
     scope = "global"
 
     def score(self, name: str, evidence: Evidence) -> Tensor:

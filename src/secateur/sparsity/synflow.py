@@ -25,7 +25,7 @@ class SynFlow(WeightCriterion):
     """s = |w| * dR/d|w|, as a part of R, anew in each of so many rounds."""
 
     rounds: int = 100  # type: ignore[misc]  # an option here
-    needs = frozenset({"weights", "synflow"})
+    needs = frozenset({"weights", "weight_synflow"})
     scope = "global"
 
     def __post_init__(self) -> None:
@@ -34,4 +34,4 @@ class SynFlow(WeightCriterion):
 
     def score(self, name: str, evidence: Evidence) -> Tensor:
         """Of the weight's shape, from 0; of each layer of a chain they add up to 1."""
-        return fields(evidence, "synflow", name)["through"]
+        return fields(evidence, "weight_synflow", name)["through"]

@@ -32,6 +32,8 @@ def _reader(graph: Graph, weight: str) -> Writer:
         )
     if found[0].computed:
         raise SurgeryError(f"{weight} is not used as it is but computed with first; folding into it is not supported")
+    if found[0].viewed:
+        raise SurgeryError(f"{weight} is used in part or in another shape; folding into it is not supported")
     if found[0].groups != 1:
         raise SurgeryError(f"{weight} belongs to a grouped convolution; folding into it is not supported")
     if found[0].transposed:

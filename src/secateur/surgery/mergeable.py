@@ -111,6 +111,8 @@ def _refusal(graph: Graph, group: Group) -> str | None:
     for source in group.sources:
         if source.writer.weight is None or source.writer.computed:
             return f"{source.writer.path!r} writes them with a weight computed from others"
+        if source.writer.viewed or source.rows.shape != source.index.shape:
+            return f"{source.writer.path!r} writes them, and {source.writer.weight} holds no row for each output"
     for c in trace.contractions:
         if c.weight not in reading and has(c.labels):
             return f"{c.op} at {c.path!r} sums over them with something that is no weight of its own"

@@ -92,7 +92,7 @@ def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, W
     """Contractions that lost inputs, in order, whose weight is a parameter of their own, not grouped or transposed."""
     uses = Counter(c.weight for c in graph.trace.contractions)
     still = {c.weight for c in small.trace.contractions}
-    writers = {w.weight: w for w in graph.trace.writers if w.groups == 1 and not w.transposed}
+    writers = {w.weight: w for w in graph.trace.writers if w.groups == 1 and not (w.transposed or w.viewed)}
     for number, c in enumerate(graph.trace.contractions):
         plain = c.weight in writers and c.weight in still and uses[c.weight] == 1
         if plain and not alive[torch.from_numpy(c.labels)].all():

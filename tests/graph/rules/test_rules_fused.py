@@ -58,6 +58,13 @@ def test_what_attention_sums_over_stays():
     assert (found.trace.roles[found.trace.tensors["input0"][1]] & HEAD).all()
 
 
+def test_heads_with_windows_behind_them_are_heads():
+    windows = 2
+    found = flow(attend, *((B, H, windows, *rest) for _, _, *rest in QKV))
+    trace = found.trace
+    assert (trace.roles[trace.tensors["input0"][1]] & HEAD).all()
+
+
 def test_cost_by_hand():
     found = flow(attend, *QKV)
     total = sum(t.coefficient * int(torch.tensor([a.size for a in t.axes]).prod()) for t in found.trace.terms)

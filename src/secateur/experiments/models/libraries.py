@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +20,32 @@ def optional(library: str) -> ModuleType:
     """The library, imported now. Raises BadModel, which says what to install, if it is absent or does not load."""
     try:
         return import_module(library)
-    except (ImportError, RuntimeError) as error:  # torchvision beside another torch fails with a RuntimeError
+    except ModuleNotFoundError as error:
         raise BadModel(
             f"{library} cannot be imported ({error}). Try: pip install 'secateur[{EXTRAS[library]}]'."
         ) from error
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision beside another torch: a RuntimeError
+        raise BadModel(f"{library} cannot be imported: {_unloadable(library, error)}") from error
+
+
+def _unloadable(library: str, error: Exception) -> str:
+    """What is wrong with a library that is there, and what to try, in one line."""
+    why = next(iter(str(error).splitlines()), type(error).__name__)
+    if "torchvision" not in (library, *why.replace(":", " ").split()):
+        return f"it is installed but does not load ({why}). Try: pip install --force-reinstall {library}."
+    versions = " beside ".join(f"{name} {_installed(name)}" for name in ("torchvision", "torch"))
+    return (
+        f"the compiled operations of torchvision do not load, as those of a build for another torch ({versions}: "
+        f"{why}). Try: pip install --force-reinstall torch torchvision, both from the --index-url of torch."
+    )
+
+
+def _installed(library: str) -> str:
+    """Its version, or "of unknown version"."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "of unknown version"
 
 
 def torchvision_builder(name: str) -> Any:

@@ -37,8 +37,8 @@ def attention(
         for i, axis in enumerate(own):
             times = lead[i].size // axis.size
             lead[i] = tracer.unify(lead[i], axis.repeat(times)) if axis.size > 1 or times == 1 else lead[i]
-    if lead:
-        tracer.mark(lead[-1], HEAD)
+    for axis in lead:  # heads need not come last: windows may follow them
+        tracer.mark(axis, HEAD)
     axes = (*lead, q[-2], v[-1])
     if attn_mask is not None:
         for axis, other in zip(reversed((*lead, q[-2], k[-2])), reversed(tracer.axes(attn_mask)), strict=False):
@@ -48,7 +48,7 @@ def attention(
     tracer.saw("scaled_dot_product_attention", inputs, [output])
     tracer.set(output, axes)
     tracer.whole("scaled_dot_product_attention")
-    live = [axis for axis in lead[:-1] if is_live(axis)]  # heads need not come last: windows may follow them
+    live = [axis for axis in lead[:-1] if is_live(axis)]
     others = prod(axis.size for axis in lead[:-1] if not is_live(axis))
     for inner, columns in ((q[-1], k[-2]), (k[-2], v[-1])):
         tracer.term("matmul", others, *live, *lead[-1:], q[-2], inner, columns)
