@@ -23,8 +23,9 @@ def machine(rows):
 
 def prediction(rows):
     lines = [
-        f"`python benchmarks/speed/prediction.py`: {machine(rows)}; batch 1 of 224 x 224, 12 held-back random widths from",
-        "20 % up, odd ones and whole blocks, run in turn with the models that the fit is made from. Relative errors.",
+        f"`python benchmarks/speed/prediction.py`: {machine(rows)}; batch 1 of 224 x 224, 12 held-back random",
+        "widths from 20 % up, odd ones and whole blocks, run in turn with the models that the fit is made from.",
+        "Relative errors.",
         "",
         "| model | engine | threads | median error | worst | held-back, ms | seconds to measure |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -43,9 +44,9 @@ def realised(rows):
     names = list(rows[0]["cells"])
     heads = [n.replace("peer", "torch-pruning").replace("round_to=None", "round_to=1") for n in names]
     lines = [
-        f"`python benchmarks/speed/realised.py`: {machine(rows)}; {rows[0]['about']['engine']}; at most half of the MACs, so that",
-        "in proportion to MACs all would be 2 times as fast. Medians of speed-ups over the dense model by rounds, all nets in",
-        "turn, [quartiles], and the part of the MACs kept.",
+        f"`python benchmarks/speed/realised.py`: {machine(rows)}; {rows[0]['about']['engine']}; at most half of the",
+        "MACs, so that in proportion to MACs all would be 2 times as fast. Medians of speed-ups over the dense model by",
+        "rounds, all nets in turn, [quartiles], and the part of the MACs kept.",
         "",
         f"| model | batch | threads | dense, ms | {' | '.join(heads)} |",
         f"|---|---:|---:|---:|{'---:|' * len(heads)}",
