@@ -45,7 +45,7 @@ def realised(rows):
     heads = [n.replace("peer", "torch-pruning").replace("round_to=None", "round_to=1") for n in names]
     lines = [
         f"`python benchmarks/speed/realised.py`: {machine(rows)}; {rows[0]['about']['engine']}; at most half of the",
-        "MACs, so that in proportion to MACs all would be 2 times as fast. Medians of speed-ups over the dense model by",
+        "MACs, so that in proportion to MACs all would be 2 times as fast. Medians of speed-ups over dense by",
         "rounds, all nets in turn, [quartiles], and the part of the MACs kept.",
         "",
         f"| model | batch | threads | dense, ms | {' | '.join(heads)} |",
