@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..errors import VerificationError
 from ..graph.example import Place, map_places, map_tensors, results
-from ..graph.record import Block
 from ..graph.trace import block_paths, undisturbed
 from ..groups.graph import Graph
 from ..groups.plan import Plan
@@ -38,7 +37,7 @@ def verify_blocks(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float 
     small = dict(cut.named_modules())
     worst = 0.0
     for block, (args, kwargs, outputs) in zip(graph.trace.blocks, seen, strict=True):
-        error = _error(small[block.path], block, (args, kwargs), outputs, alive)
+        error = _error(small[block.path], (args, kwargs), outputs)
         if not error <= tolerance:
             raise VerificationError(
                 f"block {block.path!r} of the cut model differs from {masked_original(plan)}: relative "
@@ -49,7 +48,7 @@ def verify_blocks(graph: Graph, plan: Plan, cut: nn.Module, *, tolerance: float 
 
 
 def _watched(graph: Graph, alive: Tensor) -> list[Seen]:
-    """What each call of a block takes and gives in the masked original."""
+    """What each call of a block takes and gives in the masked original, of what is kept."""
     seen: list[Seen] = []
     given: list[tuple[Any, Any]] = []
     modules, paths = dict(graph.model.named_modules()), sorted(block_paths(graph.model))
@@ -59,7 +58,14 @@ def _watched(graph: Graph, alive: Tensor) -> list[Seen]:
         given.append((map_tensors(args, Tensor.clone), map_tensors(kwargs, Tensor.clone)))
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        seen.append((*given.pop(), [t.clone() for t in results(output)]))
+        block = graph.trace.blocks[len(seen)]
+
+        def as_cut(place: Place, t: Tensor) -> Tensor:
+            return renumbered(select(t, block.inputs.get(place, ()), alive), block.numbers.get(place), alive)
+
+        outputs = zip(results(output), block.outputs, block.numbered, strict=True)
+        kept = [renumbered(select(t.clone(), own, alive), axis, alive) for t, own, axis in outputs]
+        seen.append((*map_places(given.pop(), as_cut), kept))
 
     hooks = [modules[path].register_forward_pre_hook(enter, with_kwargs=True) for path in paths]
     hooks += [modules[path].register_forward_hook(leave) for path in paths]
@@ -72,16 +78,12 @@ def _watched(graph: Graph, alive: Tensor) -> list[Seen]:
     return seen
 
 
-def _error(module: nn.Module, block: Block, given: Any, wanted: list[Tensor], alive: Tensor) -> float:
-    def as_cut(place: Place, t: Tensor) -> Tensor:
-        return renumbered(select(t, block.inputs.get(place, ()), alive), block.numbers.get(place), alive)
-
-    args, kwargs = map_places(given, as_cut)
+def _error(module: nn.Module, given: Any, wanted: list[Tensor]) -> float:
+    args, kwargs = given
     with undisturbed(module), InFloat64(module):
         found = wider(results(module(*args, **kwargs)))
     worst = 0.0
-    for tensor, own, axis, made in zip(wanted, block.outputs, block.numbered, found, strict=True):
-        kept = wider(renumbered(select(tensor, own, alive), axis, alive))
+    for kept, made in zip(wider(wanted), found, strict=True):
         if kept.shape != made.shape:
             return float("inf")
         if kept.numel():
