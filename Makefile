@@ -7,7 +7,7 @@ WORKERS ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench bench-engine matrix docs clean
+.PHONY: help demo test fuzz check bench bench-engine bench-speed matrix docs clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,18 @@ bench-engine: $(VENV)/.bench  ## docs/engine.md: the engine's speed against the 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine/planning.py
 	$(BIN)/python benchmarks/engine/table.py
 
-matrix: $(VENV)/.check  ## docs/compatibility.md: every model of the zoo, two ways (an hour; goes on where it stopped)
+bench-speed: $(VENV)/.bench  ## docs/speed.md and the table of docs/sparsity.md: latency predicted and realised (forty minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/prediction.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/realised.py
+	$(BIN)/python benchmarks/speed/table.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sparse_linear.py
+
+matrix: $(VENV)/.check  ## docs/compatibility.md and docs/cost.md: every model of the zoo (an hour; goes on where it stopped)
 	$(BIN)/python benchmarks/zoo/run.py --how uniform --limit-seconds 300 --out benchmarks/results/zoo_uniform.jsonl
 	$(BIN)/python benchmarks/zoo/run.py --how ranked --limit-seconds 300 --out benchmarks/results/zoo_ranked.jsonl
 	$(BIN)/python benchmarks/zoo/table.py
+	$(BIN)/python benchmarks/zoo/cost.py
+	$(BIN)/python benchmarks/zoo/cost.py --page
 
 docs: $(VENV)/.check  ## the methods table, the demo report and its screenshot
 	$(BIN)/python scripts/docs.py
