@@ -54,7 +54,8 @@ def main():
     rows = {model: [json.loads(line) for line in path.read_text().splitlines()] for model, path in stored.items()}
     for model, found in rows.items():
         parts += [f"## {model}", table([r for r in found if r["scope"] == "all"])]
-    parts.append(INNER)
+    if any(r["scope"] == "inner" for found in rows.values() for r in found):
+        parts.append(INNER)
     for model, found in rows.items():
         if inner := [r for r in found if r["scope"] == "inner"]:
             parts += [f"### {model}", table(inner)]
