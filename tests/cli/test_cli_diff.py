@@ -50,6 +50,21 @@ def test_for_people(secateur, files):
     assert "conv" not in out
 
 
+def test_an_edited_file_is_counted_anew(secateur, tmp_path):
+    assert secateur("plan", "--model", "digits-resnet", "--budget", "macs=0.5", "--out", "plan.json").code == 0
+    content = json.loads((tmp_path / "plan.json").read_text())
+    stated = content["about"]["cost"]["after"]["macs"]
+    content["groups"]["layer3.0.conv1"]["keep"] = 8
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    code, out, err = secateur("diff", "plan.json", "mine.json", "--json")
+    assert (code, json.loads(out)["cost"]) == (0, {})
+    assert "mine.json was edited since it stated its cost: give --model" in err
+    code, out, err = secateur("diff", "plan.json", "mine.json", "--model", "digits-resnet", "--json")
+    macs = json.loads(out)["cost"]["macs"]
+    assert (code, err, macs["a"]) == (0, "", stated)
+    assert macs["b"] < stated
+
+
 def test_what_is_refused(secateur, files):
     code, out, err = secateur("diff", "a.json", "none.json")
     assert (code, out, "CheckpointError" in err) == (4, "", True)

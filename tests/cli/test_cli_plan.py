@@ -20,7 +20,8 @@ def test_the_file_says_what_prune_would_cut(secateur):
     pruned = json.loads(secateur("prune", *FAST[1:], "--criterion", "l1", "--json").out)
     assert found["widths"] == pruned["widths"]
     assert (found["before"], found["after"]) == (pruned["before"], pruned["after"])
-    assert {name: line.keep for name, line in file.groups.items()} == {w["group"]: w["kept"] for w in found["widths"]}
+    kept = {w["group"]: w["kept"] for w in found["widths"]}
+    assert {name: line.keep for name, line in file.groups.items()} == kept
     assert file.about == {
         "model": "digits-resnet",
         "weights": None,
@@ -30,7 +31,7 @@ def test_the_file_says_what_prune_would_cut(secateur):
         "allocator": "ranked",
         "budget": "macs=0.5",
         "seed": 0,
-        "cost": {"before": found["before"], "after": found["after"]},
+        "cost": {"before": found["before"], "after": found["after"], "of": kept},
     }
 
 

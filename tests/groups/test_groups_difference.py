@@ -3,7 +3,7 @@
 import pytest
 
 from secateur.errors import PlanError
-from secateur.groups.difference import Difference, costs, difference
+from secateur.groups.difference import Difference, costs, difference, edited
 from secateur.groups.plan_file import Line, PlanFile
 
 
@@ -40,3 +40,11 @@ def test_costs_that_both_state():
     assert costs(file(stated), file({"cost": {"after": {"macs": 7}}})) == {"macs": (10, 7)}
     for other in ({}, {"cost": 5}, {"cost": {"after": "much"}}, {"cost": {"after": {"macs": "7"}}}):
         assert costs(file(stated), file(other)) == {}
+
+
+def test_an_edited_file_states_nothing():
+    stated = {"cost": {"after": {"macs": 10}, "of": {"one": 1}}}
+    as_it_was, wider = file(stated, one=(1, (0, 1))), file(stated, one=(2, (0, 1)))
+    assert (edited(as_it_was), edited(wider), edited(file({"cost": {"after": {"macs": 10}}}))) == (False, True, False)
+    assert costs(as_it_was, as_it_was) == {"macs": (10, 10)}
+    assert costs(as_it_was, wider) == costs(wider, as_it_was) == {}

@@ -104,7 +104,8 @@ def _planned(task: Any, data: str | None, out: Path | None) -> dict[str, Any]:
     chosen, scores = job.planned(task, graph)
     cost = CostModel(graph, asked_latency(graph, task.budget, task.method.allocator))
     found = figures(graph, chosen, cost.dense(), cost.at(chosen.widths(graph)))
-    about = asked(task, data) | {"cost": {"before": found["before"], "after": found["after"]}}
+    kept = chosen.widths(graph)
+    about = asked(task, data) | {"cost": {"before": found["before"], "after": found["after"], "of": kept}}
     if out is not None:
         PlanFile.of(graph, chosen, scores, about).write(out)
     return asked(task, data) | found

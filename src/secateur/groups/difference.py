@@ -46,9 +46,24 @@ def difference(a: PlanFile, b: PlanFile) -> tuple[Difference, ...]:
 
 
 def costs(a: PlanFile, b: PlanFile) -> dict[str, tuple[float, float]]:
-    """Field -> its value after the cut in each plan, for fields that both state under about["cost"]["after"]."""
-    one, other = (_stated(file) for file in (a, b))
+    """Field -> its value after the cut in each plan, for fields that both state under about["cost"]["after"].
+
+    None where either was edited since: what it states is then the cost of other widths.
+    """
+    one, other = ({} if edited(file) else _stated(file) for file in (a, b))
     return {field: (value, other[field]) for field, value in one.items() if field in other}
+
+
+def edited(file: PlanFile) -> bool:
+    """Whether other widths are kept than those whose cost the file states, under about["cost"]["of"]."""
+    cost = file.about.get("cost")
+    told = cost.get("of") if isinstance(cost, dict) else None
+    return told is not None and told != keeps(file)
+
+
+def keeps(file: PlanFile) -> dict[str, int]:
+    """Units kept of each group."""
+    return {name: line.keep for name, line in file.groups.items()}
 
 
 def _stated(file: PlanFile) -> dict[str, float]:
