@@ -93,6 +93,16 @@ CASES = {
     ),
     # Tokens that are a transposed view: linear took another path when masked than when traced.
     "strided-linear": program(T, ("mixer", (0,), {"inner": 4}), ("head", (1,), HEAD)),
+    # What functions that are seen whole give: its memory shrinks with its labels.
+    "memory-recurrent": program(
+        (("N", (2, 3)),),
+        ("embed", (0,), {"width": 8}),
+        ("linear", (1,), {"out": 3, "bias": True, "how": "raw"}),
+        ("linear", (2,), {"out": 4, "bias": False, "how": "layer"}),
+        ("cls", (3,), {}),
+        ("rnn", (4,), {"cell": "LSTM", "hidden": 6, "both": False, "bias": True, "last": True}),
+        ("head", (5,), {"each": False}),
+    ),
 }
 
 

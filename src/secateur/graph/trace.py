@@ -118,7 +118,7 @@ class _Ops(TorchDispatchMode):
             self.tracer.saw(call.name, call.inputs, outputs, follows=True)
             lookup(func)(self.tracer, call)
             follow(self.tracer, call)
-            self.tracer.lives.ran(call.inputs, outputs, self.tracer.axes)
+            self.tracer.lives.ran(call.inputs, outputs)
         return result
 
 

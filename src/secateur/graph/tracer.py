@@ -285,7 +285,7 @@ class Tracer(Watch):
             blocks=tuple(self.blocks),
             residuals=residuals,
             terms=tuple(self.terms),
-            storages=self.lives.storages(outputs),
+            storages=self.lives.storages(outputs, self.axes),
             needs=tuple(n for n in self.needs if is_live(n.axis) or any(is_live(a) for a in axes_in(n.source))),
             writers=tuple(self._settle_writers()),
             attributes=attributes,
