@@ -13,11 +13,11 @@ from nets import fill, images
 from secateur.groups.graph import Graph
 
 SIZES = {"stem": 5, "one": 4}  # of the groups: the stream, which stem and two write, and the inner one
-WRITERS = {"stem": 2, "one": 1}
+USES = {"stem": 2, "one": 1}  # tensors that layers read
 
 
 class Net(nn.Module):
-    """Stem, one residual block, head. Gates stand behind norms, in front of activations; none is a gate of ones."""
+    """Stem, one residual block, head. Gates stand where layers read; none is a gate of ones."""
 
     def __init__(self, norm: bool = True, act: nn.Module | None = None) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Net(nn.Module):
         self.two, self.n2 = nn.Conv2d(4, 5, 3, padding=1, bias=not norm), bn(5)
         self.head, self.act = nn.Linear(5, 3), act or nn.ReLU()
 
-    def forward(self, x: Tensor, stem: Tensor | None = None, one: Tensor | None = None, two: Tensor | None = None):
-        x = self.act(gate(self.n0(self.stem(x)), stem))
-        y = self.act(gate(self.n1(self.one(x)), one))
-        return self.head(self.act(x + gate(self.n2(self.two(y)), two)).mean((2, 3)))
+    def forward(self, x: Tensor, stem: Tensor | None = None, one: Tensor | None = None):
+        x = self.act(self.n0(self.stem(x)))
+        y = self.act(self.n1(self.one(gate(x, stem))))
+        return self.head(gate(self.act(x + self.n2(self.two(gate(y, one)))), stem).mean((2, 3)))
 
 
 def gate(x: Tensor, z: Tensor | None) -> Tensor:
@@ -55,8 +55,8 @@ def ones() -> dict[str, Tensor]:
 
 
 def loss_at(net: Net, x: Tensor, y: Tensor, z: dict[str, Tensor]) -> Tensor:
-    """The loss with one gate for each group: both layers that write the stream share theirs."""
-    return F.cross_entropy(net(x, z["stem"], z["one"], z["stem"]), y)
+    """The loss with one gate for each group: both layers that read the stream share theirs."""
+    return F.cross_entropy(net(x, z["stem"], z["one"]), y)
 
 
 def gate_gradients(net: Net, batches) -> dict[str, Tensor]:

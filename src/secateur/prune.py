@@ -24,7 +24,7 @@ from .errors import (
     UnknownName,
     VerificationError,
 )
-from .evidence.base import Batches, Evidence, Loss, Sampling
+from .evidence.base import Batches, Evidence, Loss, Sampling, pairs
 from .evidence.collect import collect as collect_evidence
 from .graph.example import Example
 from .groups.find import Frozen
@@ -213,7 +213,7 @@ def prune(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds other devices too
         graph = trace(net, example, frozen=frozen, kinds=kinds)
-        held = None if batches is None else list(batches)
+        held = None if batches is None else list(pairs(batches))
         inputs = [x for x, _ in held or ()]
 
         def attempt(graph: Graph) -> Pruned:

@@ -38,7 +38,7 @@ def test_batches_that_pull_in_opposite_directions_cancel():
 
 def test_a_unit_of_one_weight_has_the_sensitivity_of_that_weight():
     """|w * dL/dw|; and with the paper's divisor the sensitivities of a network sum to 1."""
-    net = fill(nn.Sequential(nn.Linear(1, 5, bias=False), nn.Tanh(), nn.Linear(5, 3))).double()
+    net = fill(nn.Sequential(nn.Linear(1, 5, bias=False), nn.ReLU(), nn.Linear(5, 3))).double()
     x, y = images(4, 1).double(), torch.arange(4) % 3
     graph = secateur.trace(net, x)
     scores = secateur.score(graph, "snip", batches=[(x, y)])["0"]

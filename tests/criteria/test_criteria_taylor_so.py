@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import secateur
-from gated import SIZES, WRITERS, close, data, filled, gate_gradients, loss_at, traced
+from gated import SIZES, USES, close, data, filled, gate_gradients, loss_at, traced
 from nets import fill, images
 from secateur.testing import check_criterion
 
@@ -38,7 +38,7 @@ def test_it_is_that_of_real_gates():
         f = lambda flat, x=x, y=y: loss_at(net, x, y, dict(zip(SIZES, flat.split(sizes), strict=True)))  # noqa: E731
         rows.append(torch.autograd.functional.hessian(f, torch.ones(sum(sizes), dtype=torch.float64)).sum(1))
     for name, h in zip(SIZES, torch.stack(rows).split(sizes, 1), strict=True):
-        close(scores[name], (g[name] - h / 2).square().mean(0) / WRITERS[name])
+        close(scores[name], (g[name] - h / 2).square().mean(0) / USES[name])
 
 
 def test_a_quadratic_loss_is_met_exactly_where_gates_do_nothing_together():
@@ -73,7 +73,7 @@ def test_the_terms_of_a_quadratic_loss_add_up_to_the_change_when_all_go():
         return output.square().sum() + output.sum()
 
     fields = secateur.collect(graph, "taylor-so", batches=[(x, None)], loss=loss).of("curvature", "0")
-    gradient = secateur.collect(graph, "taylor", batches=[(x, None)], loss=loss).of("gradients", "0")["total"]
+    gradient = secateur.collect(graph, "taylor", batches=[(x, None)], loss=loss).of("gradients", "0")["total"] / len(x)
     close((gradient - fields["product"] / 2).sum(), changes(net, x, loss)[3])
 
 

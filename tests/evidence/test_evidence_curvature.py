@@ -211,7 +211,7 @@ class Half(nn.Module):
 
     def forward(self, x, z=None):
         x = self.hidden(x)
-        return x[:, :3] + self.head(torch.tanh(x[:, 3:] if z is None else x[:, 3:] * z))
+        return x[:, :3] + self.head(torch.tanh(x[:, 3:]) if z is None else torch.tanh(x[:, 3:]) * z)
 
 
 def test_only_gates_move():

@@ -10,6 +10,7 @@ from torch import nn
 import secateur
 from secateur import Budget, Plan
 from secateur.errors import NeedsData
+from secateur.evidence.sampling import sampled_rows
 from secateur.surgery.reconstruct import reconstruct
 
 
@@ -107,3 +108,141 @@ def test_without_batches_it_is_refused():
         secateur.prune(model, torch.zeros(1, 2, 4, 4), budget=Budget(macs=0.5), repair="reconstruct")
     with pytest.raises(NeedsData, match="reconstruction needs batches"):
         reconstruct(graph, Plan(), copy.deepcopy(model), [])
+
+
+class Residual(nn.Module):
+    """A stem, a branch that is added to it, through a norm or without, and a head."""
+
+    def __init__(self, norm, place):
+        super().__init__()
+        bn = nn.BatchNorm2d if norm else lambda n: nn.Identity()
+        self.place = place
+        self.a, self.b = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1)
+        self.one, self.two, self.n = nn.Conv2d(5, 6, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1, bias=not norm), bn(5)
+        self.head = nn.Conv2d(5, 3, 1)
+
+    def forward(self, x):
+        x = self.b(torch.tanh(self.a(x)))
+        y = self.n(self.two(torch.tanh(self.one(x))))
+        if self.place:
+            y += x
+        else:
+            y = x + y
+        return y if self.head is None else self.head(y)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("place", [False, True])
+def test_the_last_layer_of_a_branch_makes_up_for_what_the_shortcut_lost(norm, place):
+    """With more kept inputs than sampled rows every target is met: the sum is exact, not only what the branch gave."""
+    torch.manual_seed(0)
+    model = Residual(norm, place).double().eval()
+    if norm:
+        with torch.no_grad():
+            model.n.running_var.uniform_(0.5, 2.0)
+            model.n.weight.uniform_(0.5, 2.0)
+            model.n.bias.uniform_(-1.0, 1.0)
+            model.n.running_mean.uniform_(-1.0, 1.0)
+    model.head = None
+    (x,) = (t.double() for t in inputs(1, (3, 2, 6, 6)))
+    graph = secateur.trace(model, x)
+    plan = Plan.keeping(graph, {"a": [2], "one": [1, 2, 4, 5]})
+    outcome = {}
+    for residual in (True, False):
+        small = secateur.cut(graph, plan).model
+        reconstruct(graph, plan, small, [x], points=8, ridge=1e-13, residual=residual)
+        branch = small.n(small.two(torch.tanh(small.one(small.b(torch.tanh(small.a(x)))))))
+        dense = model.n(model.two(torch.tanh(model.one(model.b(torch.tanh(model.a(x)))))))
+        seen = sampled_rows(torch.stack([branch - dense, small(x) - model(x)], 2).flatten(1, 2), 2, 8, 0, whole=False)
+        outcome[residual] = seen.unflatten(1, (-1, 2)).abs().amax((0, 1)).tolist()
+    branch, total = outcome[True]
+    assert total < 1e-6 < 1e-3 < branch
+    branch, total = outcome[False]
+    assert branch < 1e-6
+    assert total > 1e-3
+
+
+def test_a_branch_that_something_else_reads_aims_at_what_it_was():
+    """Making up for the sum would change what the other reads."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.one, self.two = nn.Linear(4, 8), nn.Linear(8, 5), nn.Linear(5, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            x = self.b(torch.tanh(self.a(x)))
+            y = self.two(torch.tanh(self.one(x)))
+            return x + y, y * 2
+
+    torch.manual_seed(0)
+    model = Shared().double()
+    (x,) = (t.double() for t in inputs(1, (40, 4)))
+    graph = secateur.trace(model, x[:1])
+    plan = Plan.keeping(graph, {"a": [0, 1, 2, 5], "one": [1, 2, 4, 5]})
+    each = []
+    for residual in (True, False):
+        small = secateur.cut(graph, plan).model
+        each.append(reconstruct(graph, plan, small, [x], residual=residual).state_dict())
+    assert all(torch.equal(each[0][n], each[1][n]) for n in each[0])
+
+
+def test_of_two_layers_in_one_sum_the_last_makes_up_for_it():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.one, self.two = nn.Linear(4, 8), nn.Linear(8, 5), nn.Linear(4, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.b(torch.tanh(self.a(x))) + self.two(torch.tanh(self.one(x)))
+
+    torch.manual_seed(0)
+    model = Parallel().double()
+    (x,) = (t.double() for t in inputs(1, (60, 4)))
+    graph = secateur.trace(model, x[:1])
+    plan = Plan.keeping(graph, {"a": [0, 1, 2, 5], "one": [1, 2, 4, 5]})
+    small = secateur.cut(graph, plan).model
+    reconstruct(graph, plan, small, [x], ridge=1e-14)
+    first = torch.tanh(small.a(x)).detach()
+
+    def fit(rows, target):
+        return np.linalg.lstsq(np.c_[rows, np.ones(len(x))], target, rcond=None)[0]
+
+    kept = fit(first, model.b(torch.tanh(model.a(x))).detach())
+    assert np.allclose(small.b.weight.detach().numpy(), kept[:-1].T, atol=1e-6)
+    rest = model(x).detach() - small.b(first).detach()
+    kept = fit(torch.tanh(small.one(x)).detach(), rest)
+    assert np.allclose(small.two.weight.detach().numpy(), kept[:-1].T, atol=1e-6)
+
+
+class Left(nn.Module):
+    """Products that torch runs with the weight on the left, in batches, or with exchanged factors."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.one, self.two = way, nn.Linear(4, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.tanh(self.one(x))
+        if self.way == "left":
+            return (self.two.weight @ x.mT).mT
+        if self.way == "einsum":
+            return torch.einsum("btd,od->bto", x, self.two.weight)
+        return self.two(x.transpose(0, 1)).transpose(0, 1)
+
+
+@pytest.mark.parametrize("way", ["left", "einsum", "positions first"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_however_a_product_runs_it_is_refitted_as_numpy_does(way, frozen):
+    torch.manual_seed(0)
+    model = Left(way).double().requires_grad_(not frozen)
+    batches = [t.double() for t in inputs(2, (12, 3, 4))] + [inputs(1, (5, 3, 4), seed=2)[0].double()]
+    graph = secateur.trace(model, batches[0][:1])
+    plan = Plan.keeping(graph, {"one": [0, 2, 3, 6]})
+    small = reconstruct(graph, plan, secateur.cut(graph, plan).model, batches, ridge=1e-14)
+    x = torch.cat(batches)
+    rows = torch.tanh(model.one(x))[..., [0, 2, 3, 6]].detach().flatten(0, 1).numpy()
+    free = way == "positions first"
+    rows = np.c_[rows, np.ones(len(rows))] if free else rows
+    fit, *_ = np.linalg.lstsq(rows, model(x).detach().flatten(0, 1).numpy(), rcond=None)
+    assert np.allclose(small.two.weight.detach().numpy(), (fit[:-1] if free else fit).T, atol=1e-6)

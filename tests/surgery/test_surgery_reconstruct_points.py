@@ -3,6 +3,7 @@ on them; and which layers it refits when told."""
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ import secateur
 from held import batches, random_plan
 from nets import graph
 from secateur.evidence.sampling import points, sampled_patches, sampled_rows
-from secateur.graph.record import Geometry
+from secateur.graph.record import Contraction, Geometry
 from secateur.surgery.reconstruct import _Sampler, reconstruct
 
 
@@ -22,19 +23,33 @@ def drawn(y, count, seed):
     return flat.gather(2, at.expand(-1, flat.shape[1], -1)).transpose(1, 2).reshape(-1, flat.shape[1])
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (5, 2, 3, 3), (3, 4, 12), (2, 3, 4, 3, 2), (6, 7)])
+def layer(axis, geometry=None):
+    return Contraction(
+        "aten.convolution.default" if geometry else "aten.mm.default", "", 0, axis, np.arange(1), None, geometry
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (5, 2, 3, 3), (3, 4, 12), (2, 3, 4, 3, 2)])
 def test_rows_of_a_map(shape):
-    y = torch.randn(shape)
+    y, geometry = torch.randn(shape), Geometry((1,), (0,), (1,))
     for seed, batch in ((0, 0), (3, 5)):
-        expected = y if y.dim() == 2 else drawn(y, 10, seed * 1_000_003 + batch)
-        assert torch.equal(_Sampler(10, seed).rows(y, batch), expected.double())
+        expected = drawn(y, 10, seed * 1_000_003 + batch).double()
+        assert torch.equal(_Sampler(10, seed).given(y, batch, layer(1, geometry)), expected)
+        assert torch.equal(_Sampler(10, seed).summed(y, batch, layer(1, geometry)), expected)
+
+
+def test_all_rows_of_a_product():
+    x = torch.randn(4, 5, 7)
+    assert torch.equal(_Sampler(10, 0).given(x, 0, layer(2)), x.flatten(0, 1).double())
+    assert torch.equal(_Sampler(10, 0).given(x, 0, layer(1)), x.mT.flatten(0, 1).double())  # the weight on the left
+    assert torch.equal(_Sampler(10, 0).read(x, 0, layer(1), ()), x.mT.flatten(0, 1).double())
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [((1, 1), (1, 1), (1, 1)), ((2, 1), (0, 2), (2, 1))])
 def test_rows_of_patches_are_those_of_an_unfolded_map(stride, padding, dilation):
     x = torch.randn(4, 3, 9, 8)
     unfolded = torch.nn.functional.unfold(x, (3, 2), dilation, padding, stride)  # (B, 3 * 6, positions)
-    found = _Sampler(10, 2).rows(x, 1, (3, 2), Geometry(stride, padding, dilation))
+    found = _Sampler(10, 2).read(x, 1, layer(1, Geometry(stride, padding, dilation)), (3, 2))
     assert torch.equal(found, drawn(unfolded, 10, 2 * 1_000_003 + 1).double())
 
 

@@ -2,9 +2,12 @@
 Network Pruning", CVPR 2019 (1906.10771), eq. 8 and sec. 3.1 ("Taylor-FO-BN").
 
 Claim: the squared change of the loss when a unit's gate goes from 1 to 0, to first order (dL/dz)^2, averaged over
-mini-batches, correlates above 0.93 with the true change. A gate stands after the batch norm; layers that write one
-group share it, and the squared sum is divided by their number, as in the authors' code. Departures: scores come from
-one pass in eval mode, not from many steps of fine-tuning with a moving average.
+mini-batches, correlates above 0.93 with the true change. A gate stands on each tensor that layers read of a unit, all
+gates of a unit are one, and the square of its gradient is divided by their number, as in the authors' code. Behind a
+batch norm and a ReLU that is the gate that the paper sets between them. Departures: of a residual stream the authors
+gate each sum on its way to all that follows, so that what passes n sums passes n gates; here what a layer reads
+passes one, so that the gradient is the first-order change of the loss by the removal. Scores come from one pass in eval
+mode, not from many steps of fine-tuning with a moving average.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from .base import Criterion, criterion
 @criterion("taylor")
 @dataclass(frozen=True)
 class Taylor(Criterion):
-    """s_k = mean over batches of (sum over writing layers of dL/dz_k)^2 / number of writing layers."""
+    """s_k = mean over batches of (dL/dz_k)^2 / number of tensors that layers read of unit k."""
 
     needs = frozenset({"weights", "gradients"})
     comparable = True
@@ -29,4 +32,4 @@ class Taylor(Criterion):
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
         found = evidence.of("gradients", group.name)
-        return found["square"] / found["count"] / len({s.writer.weight for s in group.sources})
+        return found["square"] / found["count"] / found["uses"]

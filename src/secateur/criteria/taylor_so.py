@@ -5,8 +5,8 @@ Claim: the squared change of the loss when a gate goes from 1 to 0 is, to second
 z = 1. As in the paper the row of the Hessian H is multiplied with all gates, which one Hessian-vector product gives for
 the whole model: what two gates do together is shared equally between them, so that before squaring the values of all
 units add up to the change when all go at once. A unit that goes alone changes the loss by g_k - H_kk / 2: the same
-where gates do nothing together. Departures: gates that several layers share are squared once and divided by the number
-of layers, as in "taylor"; one pass in eval mode.
+where gates do nothing together. Departures: where gates stand, and what the square is divided by, as in "taylor"; one
+pass in eval mode.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .base import Criterion, criterion
 @criterion("taylor-so")
 @dataclass(frozen=True)
 class TaylorSO(Criterion):
-    """s_k = mean over batches of (dL/dz_k - (H 1)_k / 2)^2 / number of writing layers."""
+    """s_k = mean over batches of (dL/dz_k - (H 1)_k / 2)^2 / number of tensors that layers read."""
 
     needs = frozenset({"weights", "curvature"})
     comparable = True
@@ -31,4 +31,4 @@ class TaylorSO(Criterion):
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,). Raises `BadModel` where the loss cannot be differentiated twice."""
         found = evidence.of("curvature", group.name)
-        return found["square"] / found["count"] / len({s.writer.weight for s in group.sources})
+        return found["square"] / found["count"] / found["uses"]

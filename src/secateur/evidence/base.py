@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import files
-from ..errors import BadModel, CheckpointError, NeedsData
+from ..errors import BadExample, BadModel, CheckpointError, NeedsData
 from ..groups.graph import Graph
 from ..registry import Registry
-from .readers import Read
+from .readers import Read, Reader
 
 Loss = Callable[[Any, Any], Tensor]
 Batches = Iterable[tuple[Any, Any]]
@@ -49,6 +49,7 @@ class Collector:
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         self.graph, self.sampling = graph, sampling
         self.missing: dict[str, str] = {}  # owner -> why there is nothing
+        self.examples = 1  # in the batch under way
 
     def parameters(self) -> Collection[str]:
         """Names of the parameters whose gradients `batch` wants, all at once."""
@@ -58,8 +59,16 @@ class Collector:
         """Names of the parameters whose gradients `gradient` wants; each is freed before all of them are there."""
         return ()
 
+    def gates(self) -> Mapping[str, Tensor]:
+        """By name, ones that `gate` multiplies with, whose gradients `batch` wants beside those of parameters."""
+        return {}
+
+    def gate(self, reader: Reader, x: Tensor, axis: int) -> Tensor:
+        """What a layer is to read in place of x, of the same values."""
+        return x
+
     def watching(self) -> AbstractContextManager[None]:
-        """Around all batches, for a kind that must see more of the model than what layers read."""
+        """Around the forward of each batch, for a kind that must see more of the model than what layers read."""
         return nullcontext()
 
     def read(self, read: Read) -> None:
@@ -78,6 +87,15 @@ class Collector:
 
 COLLECTORS: Registry[Collector] = Registry("kind of evidence", __package__)
 collector = COLLECTORS.register
+
+
+def pairs(batches: Batches) -> Iterator[tuple[Any, Any]]:
+    """Each batch, as (inputs, targets). Raises `BadExample` for what is no such pair."""
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            told = f"{type(batch).__name__}{f' of {len(batch)}' if isinstance(batch, (tuple, list, dict)) else ''}"
+            raise BadExample(f"batch {number} is a {told}; give batches=[(inputs, targets), ...], a loader's, say")
+        yield batch[0], batch[1]
 
 
 def from_data(needs: Collection[str]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..errors import NeedsData, UnknownName
-from ..graph.example import as_call, results, tensors
+from ..errors import BadOption, NeedsData, UnknownName
+from ..graph.example import as_call, map_tensors, results, tensors
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
-from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling, from_data
-from .readers import Read, Reader, at_readers, readers
+from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling, from_data, pairs
+from .readers import Layout, Read, Reader, at_readers, layout, readers
 
 
 def collect(
@@ -31,7 +32,8 @@ def collect(
 
     `loss(output, target)` is a scalar, cross entropy by default; without a need for gradients it is never called and
     targets are not looked at. The model is not touched: no `.grad` is written. Raises `NeedsData` when data is needed
-    and none is given, when the batches are empty, a loss is not finite or without gradient; `UnknownName`.
+    and none is given, when the batches are empty, a loss is not finite or without gradient; `BadOption` for a loss that
+    is no scalar tensor, `BadExample` for a batch that is no pair; `UnknownName`.
     """
     evidence = Evidence(graph.model, seed=seed)
     kinds = COLLECTORS.all()
@@ -56,62 +58,108 @@ def collect(
 def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Loss) -> None:
     model = graph.model
     differentiate = any(c.differentiates for c in collectors)
-    kept = {n for c in collectors if c.differentiates for n in c.parameters()}
+    gates = {n: z for c in collectors for n, z in c.gates().items()}
+    kept = {n for c in collectors if c.differentiates for n in c.parameters()} | set(gates)
     turns = _turns(collectors)
     if differentiate and not kept | set(turns):  # nothing wanted has a gradient; those who wanted it say why
         kept = {n for n, p in model.named_parameters() if p.is_floating_point()}
     held = {n: p.detach().requires_grad_(n in kept or n in turns) for n, p in model.named_parameters()}
-    watched = readers(graph) if any(c.reads for c in collectors) else {}
+    watch = _Watch(graph, collectors, held)
     seen = 0
-    with ExitStack() as stack:
-        stack.enter_context(undisturbed(model))
-        stack.enter_context(torch.set_grad_enabled(differentiate))
-        for c in collectors:
-            stack.enter_context(c.watching())
-        for number, (inputs, target) in enumerate(batches):
-            with _watching(graph, watched, collectors, number, inputs):
+    with undisturbed(model), torch.set_grad_enabled(differentiate):
+        for number, (inputs, target) in enumerate(pairs(batches)):
+            with watch.batch(number, inputs):
                 output = torch.func.functional_call(model, held, *as_call(inputs))
             found: dict[str, Tensor | None] = {}
             if differentiate:
                 twice = any(c.twice for c in collectors)
-                found = _gradients(_checked(loss(output, target), number), held, kept, turns, twice)
+                found = _gradients(_checked(loss(output, target), number), held | gates, kept, turns, twice)
             if any(bool(torch.isnan(t).any()) for t in results(output) if t.is_floating_point()):
                 raise NeedsData(f"batch {number} gives an output of NaN; scores from it would mean nothing")
             del output
             for c in collectors:
-                c.batch(found, held)
+                c.batch(found, held | gates)
             del found  # and the graph that it may hold
             seen += 1
     if not seen:
         raise NeedsData("the batches are empty; give at least one (inputs, targets)")
 
 
-@contextmanager
-def _watching(
-    graph: Graph, watched: dict[int, Reader], collectors: list[Collector], number: int, inputs: Any
-) -> Iterator[None]:
-    """Hand what layers read to those who want it."""
-    first = next((t for t in tensors(inputs) if t.dim()), None)
-    examples = 1 if first is None else first.shape[0]
-    interested = [c for c in collectors if c.reads]
+class _Watch:
+    """Hands what layers read to those who want it."""
 
-    def see(reader: Reader, x: Tensor, axis: int) -> None:
-        def gradient(f: Any) -> None:
-            def once(g: Tensor) -> None:  # what is differentiated twice comes by here twice
-                handle.remove()
-                f(g.detach())
+    def __init__(self, graph: Graph, collectors: list[Collector], held: dict[str, Tensor]) -> None:
+        self._interested = [c for c in collectors if c.reads]
+        self._graph, self._collectors, self._held = graph, collectors, held
+        self._readers = readers(graph) if self._interested else {}
+        self._layouts: dict[int, Layout | str] = {}
 
-            if x.requires_grad:
-                handle = x.register_hook(once)
+    @contextmanager
+    def batch(self, number: int, inputs: Any) -> Iterator[None]:
+        """Around the forward of a batch."""
+        examples = count_examples(inputs)
+        for c in self._collectors:
+            c.examples = examples
+        alone: dict[int, Tensor] | str = {}
+        if self._interested and examples > 1 and not self._layouts:
+            alone = self._first(inputs, examples)
+        numbers: Any = WeakTensorKeyDictionary()
 
-        read = Read(reader, x.detach(), axis, number, examples, gradient)
-        for c in interested:
-            c.read(read)
+        def see(reader: Reader, x: Tensor, axis: int) -> None:
+            def gradient(f: Any) -> None:
+                def once(g: Tensor) -> None:  # what is differentiated twice comes by here twice
+                    handle.remove()
+                    f(g.detach())
 
-    with ExitStack() as stack:
-        if interested:
-            stack.enter_context(at_readers(graph, watched, see))
-        yield
+                if x.requires_grad:
+                    handle = x.register_hook(once)
+
+            at, mine = reader.contraction.number, x.detach()
+            if examples > 1 and at not in self._layouts:
+                known = alone if isinstance(alone, str) else alone.get(at)
+                missed = "it is not read for one example alone" if known is None else known
+                self._layouts[at] = missed if isinstance(missed, str) else layout(mine, missed, axis, examples)
+            base = x if x._base is None else x._base
+            tensor = numbers.setdefault(base, len(numbers)), base._version
+            read = Read(
+                reader, mine, axis, number, examples, gradient, self._layouts.get(at, ""), x.requires_grad, tensor
+            )
+            for c in self._interested:
+                c.read(read)
+
+        with ExitStack() as stack:
+            for c in self._collectors:
+                stack.enter_context(c.watching())
+            if self._interested:
+                stack.enter_context(at_readers(self._graph, self._readers, see, self._gate))
+            yield
+
+    def _gate(self, reader: Reader, x: Tensor, axis: int) -> Tensor:
+        """What is read, behind all gates."""
+        for c in self._interested:
+            x = c.gate(reader, x, axis)
+        return x
+
+    def _first(self, inputs: Any, examples: int) -> dict[int, Tensor] | str:
+        """What layers read of the first example alone; or why it cannot be known."""
+        found: dict[int, Tensor] = {}
+
+        def see(reader: Reader, x: Tensor, axis: int) -> None:
+            found[reader.contraction.number] = x.detach()
+
+        first = map_tensors(inputs, lambda t: t[:1] if t.dim() and len(t) == examples else t)
+        try:
+            with torch.no_grad(), at_readers(self._graph, self._readers, see):
+                torch.func.functional_call(self._graph.model, self._held, *as_call(first))
+        except Exception as error:  # whatever a user's model raises on a batch of one is theirs
+            return f"the model does not run on one example alone ({error})"
+        return found
+
+
+def count_examples(inputs: Any) -> int:
+    """The size of a batch: of the first axis of the first tensor that has more than one of anything there."""
+    sizes = [t.shape[0] for t in tensors(inputs) if t.dim()]
+    return next((n for n in sizes if n > 1), 1)
 
 
 def _turns(collectors: list[Collector]) -> dict[str, list[Collector]]:
@@ -123,7 +171,13 @@ def _turns(collectors: list[Collector]) -> dict[str, list[Collector]]:
     return found
 
 
-def _checked(value: Tensor, number: int) -> Tensor:
+def _checked(value: Any, number: int) -> Tensor:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        told = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
+        raise BadOption(
+            f"the loss of batch {number} is {told}; give a loss(output, target) that returns a scalar tensor, such as "
+            "the mean over examples"
+        )
     if not torch.isfinite(value).all():
         raise NeedsData(f"batch {number} gives a loss of {value.item()}; scores from it would mean nothing")
     if not value.requires_grad:

@@ -1,8 +1,7 @@
 """Second derivatives by double backprop: the Hessian of each batch's loss times one vector, never the Hessian.
 
-With v = p over the parameters that stand for gates (`gradients.gate_parameters`) and 0 elsewhere, p * (H v) summed
-over a unit is the Hessian of the gates times ones. With v = g, the gradients of all weights, H v is half the gradient
-of |g|^2.
+Gates of ones stand where layers read a unit, as in `gradients`; the Hessian of all gates is multiplied with ones. With
+v = g, the gradients of all weights, H v is half the gradient of |g|^2.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .gradients import gate_gradient, gate_index, gate_parameters, gated, idle, lost, uses
-from .uses import key
+from .readers import Read, Reader, readers
 
 Named = Mapping[str, Tensor | None]
 # How torch says that an op has no second derivative.
@@ -28,49 +26,58 @@ _ONCE = ("not implemented", "differentiate twice", "double backward", "once_diff
 @collector("curvature")
 class Curvature(Collector):
     """Of each group, with g = dL/dgate and h = (Hessian of all gates) 1: sums over batches of `product` h and `square`
-    (g - h/2)^2, (units,); `count`. Of each weight of two axes or more: `flow`, the sum over batches of H g, of its
-    shape, where H and g are those of all such weights together; `count`.
+    (g - h/2)^2, (units,); `count`, and `uses` as in `gradients`. Of each weight of two axes or more: `flow`, the sum
+    over batches of H g, of its shape, where H and g are those of all such weights together; `count`.
     """
 
-    differentiates = twice = True
+    reads = differentiates = twice = True
 
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         super().__init__(graph, sampling)
-        self._groups, self.missing = gated(graph)
-        self._uses = uses(graph, self._groups)
+        like = next((p for p in graph.model.parameters() if p.is_floating_point()), torch.ones(0))
+        read = {name for reader in readers(graph).values() for name in reader.groups}
+        self.missing = {g.name: "no layer that can be watched reads it" for g in graph.groups if g.name not in read}
+        self._gates = {g.name: like.new_ones(g.size, requires_grad=True) for g in graph.groups if g.name in read}
         self._weights = [n for n, p in graph.model.named_parameters() if p.is_floating_point() and p.dim() > 1]
-        self._gates: dict[str, list[tuple[int, Tensor]]] = {}  # parameter -> where its gates are
-        for group in self._groups:
-            for source in group.sources:
-                for name, axis in gate_parameters(source):
-                    use = key((name, axis))
-                    owner = use if (name, axis) in self._uses.wanted else name
-                    self._gates.setdefault(owner, []).append((axis, gate_index(group, name, axis)))
-        self._sums = {g.name: torch.zeros(2, g.size, dtype=torch.float64) for g in self._groups}
+        self._sums = {name: torch.zeros(2, len(z), dtype=torch.float64) for name, z in self._gates.items()}
+        self._tensors: dict[str, set[tuple[int, int]]] = {}
         self._flow: dict[str, Tensor] = {}
         self._count = 0
 
     def parameters(self) -> Collection[str]:
-        """Of gates, and all weights."""
-        return {*self._weights, *(n for g in self._groups for s in g.sources for n, _ in gate_parameters(s))}
+        """All weights."""
+        return self._weights
+
+    def gates(self) -> Mapping[str, Tensor]:
+        """One of each group."""
+        return {_gate(name): z for name, z in self._gates.items()}
+
+    def gate(self, reader: Reader, x: Tensor, axis: int) -> Tensor:
+        """What is read of each unit, times its gate."""
+        factor = torch.ones(x.shape[axis], dtype=x.dtype, device=x.device)
+        for name, index in reader.groups.items():
+            each = self._gates[name].to(x).repeat_interleave(index.shape[1])
+            factor = factor.index_put((index.reshape(-1).to(x.device),), each)
+        return x * factor.reshape(-1, *[1] * (x.dim() - 1 - axis)) if x.is_floating_point() else x
+
+    def read(self, read: Read) -> None:
+        """Count what is read."""
+        if not self._count:
+            for name in read.reader.groups:
+                self._tensors.setdefault(name, set()).add(read.tensor)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Fused attention has no second derivative; the same, written out, has."""
-        with sdpa_kernel(SDPBackend.MATH), self._uses:
+        with sdpa_kernel(SDPBackend.MATH):
             yield
 
     def batch(self, gradients: Named, held: Mapping[str, Tensor]) -> None:
         """One more."""
-        written, aliases = self._uses.take()
-        gradients, held = {**gradients, **written}, {**held, **aliases}
         try:
             if not self._count:
-                self.missing |= lost(self._uses, self._groups)
-                self.missing |= idle(self.graph.model, self._groups, gradients)
                 check_twice(gradients)
-            direction = {n: self._scaled(held[n], n) for n in self._gates if n in held}
-            gates = dict.fromkeys(self._gates) | hessian_product(gradients, direction, held)
+            gates = hessian_product(gradients, {n: torch.ones_like(z) for n, z in self.gates().items()}, held)
             flow = hessian_product(gradients, {n: gradients[n] for n in self._weights}, held)
         except RuntimeError as error:
             if not any(sign in str(error) for sign in _ONCE):
@@ -79,20 +86,13 @@ class Curvature(Collector):
             self.missing |= dict.fromkeys([*self._sums, *self._weights], why)
             return
         self._count += 1
-        for group in self._groups:
-            g, h = (gate_gradient(self.graph.model, group, found) for found in (gradients, gates))
-            self._sums[group.name] += torch.stack([h, (g - h / 2) ** 2])
+        for name, sums in self._sums.items():
+            found = [each[_gate(name)] for each in (gradients, gates)]
+            g, h = (torch.zeros(sums.shape[1:]) if f is None else f.detach().to("cpu", torch.float64) for f in found)
+            sums += torch.stack([h, (g - h / 2) ** 2])
         for name, product in flow.items():
             if product is not None:
                 self._flow[name] = self._flow[name].add_(product) if name in self._flow else product
-
-    def _scaled(self, parameter: Tensor, name: str) -> Tensor:
-        """The parameter where gates stand on it, else 0."""
-        direction = torch.zeros_like(parameter)
-        for axis, at in self._gates[name]:
-            index = at.to(parameter.device)
-            direction.index_copy_(axis, index, parameter.detach().index_select(axis, index))
-        return direction
 
     def values(self) -> dict[str, Fields]:
         """By group, and by weight."""
@@ -100,13 +100,18 @@ class Curvature(Collector):
         found: dict[str, Fields] = {n: {} for n in (*self._sums, *self._weights) if n not in self.missing}
         for name, sums in self._sums.items():
             if name in found:
-                found[name] |= {"product": sums[0], "square": sums[1], "count": count}
+                uses = torch.tensor(len(self._tensors.get(name, ())))
+                found[name] |= {"product": sums[0], "square": sums[1], "count": count, "uses": uses}
         for name in self._weights:
             if name in found:
                 flow = self._flow.get(name)
                 weight = self.graph.model.get_parameter(name)
                 found[name] |= {"flow": torch.zeros_like(weight.detach()) if flow is None else flow, "count": count}
         return found
+
+
+def _gate(group: str) -> str:
+    return f"the gate of {group}"
 
 
 def check_twice(gradients: Named) -> None:

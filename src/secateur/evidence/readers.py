@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ..errors import BadModel
 from ..graph.record import Contraction
 from ..graph.replay import AtContractions
 from ..graph.trace import TRANSPARENT
@@ -24,6 +25,9 @@ from ..groups.graph import Graph
 
 _PRODUCTS = {"addmm": 1, "baddbmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "__matmul__": 0}  # place of the first factor
 _LAYERS = {"linear", *(f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3))}
+
+CHUNK = 2**19  # products that are held at a time
+ALIKE = 0.05  # of the largest value: what rounding may change between an example alone and in a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,36 @@ class Reader:
         return values[..., index.reshape(-1)].unflatten(-1, tuple(index.shape)).sum(-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Layout:
+    """Where the examples of a batch lie in what a layer reads: along an axis, in runs or, `inner`, in turns."""
+
+    axis: int
+    inner: bool = False
+
+    def split(self, x: Tensor, axis: int, examples: int) -> Tensor:
+        """(examples, rest, positions along `axis`)."""
+        here, at = x.movedim(axis, -1), self.axis - (self.axis > axis)
+        sizes = (-1, examples) if self.inner else (examples, -1)
+        return here.unflatten(at, sizes).movedim(at + self.inner, 0).reshape(examples, -1, here.shape[-1])
+
+
+def layout(x: Tensor, alone: Tensor, axis: int, examples: int) -> Layout | str:
+    """How examples lie, told from what the layer reads of the first example alone; or why they cannot be told apart."""
+    if x.dim() != alone.dim():
+        return "it has other axes for one example alone"
+    grown = [d for d in range(x.dim()) if x.shape[d] != alone.shape[d]]
+    if len(grown) != 1 or grown[0] == axis or x.shape[grown[0]] != examples * alone.shape[grown[0]]:
+        return "no axis of it grows with the number of examples"
+    ways = [Layout(grown[0]), *([Layout(grown[0], inner=True)] if alone.shape[grown[0]] > 1 else [])]
+    expected = ways[0].split(alone, axis, 1)[0].double()
+    apart = [float((w.split(x, axis, examples)[0].double() - expected).abs().max()) for w in ways]
+    if not min(apart) <= ALIKE * float(expected.abs().max()):
+        return "what it reads of an example depends on the others of the batch"
+    return ways[apart.index(min(apart))]
+
+
+@dataclass(eq=False)
 class Read:
     """What one layer reads in one batch."""
 
@@ -49,15 +82,51 @@ class Read:
     batch: int  # number of the batch
     examples: int  # in the batch
     gradient: Callable[[Callable[[Tensor], None]], None]  # call back with dL/dx, of this reading alone
+    layout: Layout | str = "nobody looked"  # of the examples, or why they cannot be told apart
+    differentiable: bool = False
+    tensor: tuple[int, int] = (0, 0)  # the same for layers that read the same tensor in this batch
+    _waiting: list[Callable[[Tensor], None]] = field(default_factory=list)
+
+    @property
+    def mixed(self) -> str | None:
+        """Why examples cannot be told apart, if so."""
+        return self.layout if self.examples > 1 and isinstance(self.layout, str) else None
+
+    @property
+    def positions(self) -> int:
+        """Of each example, or of all together where they cannot be told apart."""
+        rows = self.x.numel() // max(self.x.shape[self.axis], 1)
+        return rows if self.mixed is not None else rows // max(self.examples, 1)
 
     def by_example(self, x: Tensor) -> Tensor:
-        """(examples, rest, positions along the axis). Examples lie along the first axis of what layers read."""
-        flat = x.movedim(self.axis, -1)
-        if flat.dim() == 1:
-            flat = flat[None]
-        rows = flat.numel() // max(flat.shape[-1], 1)
-        count = self.examples if rows % max(self.examples, 1) == 0 else 1
-        return flat.reshape(count, -1, flat.shape[-1])
+        """(examples, rest, positions along the axis); a single example where they cannot be told apart."""
+        if isinstance(self.layout, Layout) and self.examples > 1:
+            return self.layout.split(x, self.axis, self.examples)
+        return x.movedim(self.axis, -1).reshape(1, -1, x.shape[self.axis])
+
+    def products(self, found: Callable[[Tensor], None]) -> None:
+        """Call back with the sum over positions of x * dL/dx, worked out once: (examples, along the axis) float64.
+
+        Raises `BadModel`, when the gradient comes, where x is not what it was.
+        """
+        if not self.x.is_floating_point():
+            return
+        self._waiting.append(found)
+        if len(self._waiting) == 1:
+            version = self.x._version
+            self.gradient(lambda gradient: self._multiply(gradient, version))
+
+    def _multiply(self, gradient: Tensor, version: int) -> None:
+        if self.x._version != version:
+            raise BadModel(
+                f"what {self.reader.contraction.path!r} reads is written over later in the forward, so that its part "
+                "in the gradient is lost; use a criterion that takes no gradients, or write x = x + y for x += y"
+            )
+        x, g = self.by_example(self.x), self.by_example(gradient)
+        step = max(1, CHUNK // max(x.shape[1] * x.shape[2], 1))
+        total = torch.cat([(a * b).sum(1) for a, b in zip(x.split(step), g.split(step), strict=True)])
+        for found in self._waiting:
+            found(total.to("cpu", torch.float64))
 
 
 def readers(graph: Graph) -> dict[int, Reader]:
@@ -83,19 +152,28 @@ def readers(graph: Graph) -> dict[int, Reader]:
 
 
 @contextmanager
-def at_readers(graph: Graph, held: dict[int, Reader], seen: Callable[[Reader, Tensor, int], None]) -> Iterator[None]:
-    """Meanwhile, `seen(reader, x, axis)` for each reading, with what the layer reads."""
+def at_readers(
+    graph: Graph,
+    held: dict[int, Reader],
+    seen: Callable[[Reader, Tensor, int], None],
+    gate: Callable[[Reader, Tensor, int], Tensor] = lambda reader, x, axis: x,
+) -> Iterator[None]:
+    """Meanwhile, `seen(reader, x, axis)` for each reading, with what the layer reads, and `gate` of it is read."""
     ops = AtContractions(graph.trace, lambda _, x: x)
-    with ops, _Calls(ops, held, seen):
+    with ops, _Calls(ops, held, seen, gate):
         yield
 
 
 class _Calls(TorchFunctionMode):
     def __init__(
-        self, ops: AtContractions, held: dict[int, Reader], seen: Callable[[Reader, Tensor, int], None]
+        self,
+        ops: AtContractions,
+        held: dict[int, Reader],
+        seen: Callable[[Reader, Tensor, int], None],
+        gate: Callable[[Reader, Tensor, int], Tensor],
     ) -> None:
         super().__init__()
-        self._ops, self._readers, self._seen = ops, held, seen
+        self._ops, self._readers, self._seen, self._gate = ops, held, seen, gate
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -110,10 +188,12 @@ class _Calls(TorchFunctionMode):
         place, axis = found
         # An alias of its own for each reading: its gradient is that of this reading, not of all uses of the tensor.
         mine = args[place].view_as(args[place])
-        result = func(*args[:place], mine, *args[place + 1 :], **kwargs)
-        if self._ops.met == met + 1:
-            with _disable_current_modes(), torch._C.DisableTorchFunction():  # what they compute is no part of the model
-                self._seen(reader, mine, axis)
+        gated = self._gate(reader, mine, axis)
+        result = func(*args[:place], gated, *args[place + 1 :], **kwargs)
+        if self._ops.met != met + 1:  # a depthwise convolution, say, which is no reader
+            return result if gated is mine else func(*args, **kwargs)
+        with _disable_current_modes(), torch._C.DisableTorchFunction():  # what they compute is no part of the model
+            self._seen(reader, mine, axis)
         return result
 
 

@@ -50,7 +50,18 @@ class Sums(Collector):
 
 @collector("weight_gradients")
 class WeightGradients(Sums):
-    """Of each parameter, of its shape, the sum over batches of g = dL/dw: `total`; `count`."""
+    """Of each parameter, of its shape, the sum over batches of g = dL/dw times their examples: `total`.
+
+    `count`: of examples.
+    """
+
+    def add(self, total: Tensor, g: Tensor) -> None:
+        """In place."""
+        total.add_(g, alpha=self.examples)
+
+    def batch(self, gradients: Mapping[str, Tensor | None], held: Mapping[str, Tensor]) -> None:
+        """Count its examples."""
+        self._count += self.examples
 
 
 @collector("weight_squares")

@@ -5,7 +5,7 @@ A forward that takes another path than when it was traced is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -52,7 +52,8 @@ class AtContractions(TorchDispatchMode):
     """At each multiply-and-sum op `before(contraction, x)` on what it reads, `after(contraction, y)` on the result.
 
     `reduce(reduction, op, args, kwargs)` runs each op that the trace holds as a reduction. `gone`: branches that
-    are not to be added, as (number of the call that adds, operand).
+    are not to be added, as (number of the call that adds, operand). `weights`: parameters by name; where torch runs a
+    product with its factors exchanged, they tell which of them is read. Without, either may be handed to `before`.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class AtContractions(TorchDispatchMode):
         reduce: Reduce | None = None,
         zero: Zero | None = None,
         gone: Collection[tuple[int, int]] = (),
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self._gone, self._added = dict(gone), 0
+        self._memory = {n: w.untyped_storage().data_ptr() for n, w in (weights or {}).items()}
         self._wholes, self._zero, self._called = trace.wholes, zero, 0
         self._contractions, self._reductions = trace.contractions, trace.reductions
         self._packets = {r.op for r in trace.reductions} if reduce else set()
@@ -128,7 +131,7 @@ class AtContractions(TorchDispatchMode):
         contraction = self._contractions[self.met]
         self.met += 1
         args = list(args)
-        at, axis = _operand(name, contraction, args)
+        at, axis = _operand(name, contraction, args, self._memory.get(contraction.weight or ""))
         x = args[at]
         if not -x.dim() <= axis < x.dim() or x.shape[axis] != contraction.labels.size:
             raise VerificationError(
@@ -136,7 +139,8 @@ class AtContractions(TorchDispatchMode):
                 f"reads {tuple(x.shape)}, expected {contraction.labels.size} at axis {axis}"
             )
         axis %= x.dim()
-        args[at] = self._before(contraction if axis == contraction.axis else replace(contraction, axis=axis), x)
+        contraction = contraction if axis == contraction.axis else replace(contraction, axis=axis)
+        args[at] = self._before(contraction, x)
         result = func(*args, **kwargs)
         return result if self._after is None else self._after(contraction, result)
 
@@ -155,7 +159,7 @@ class AtContractions(TorchDispatchMode):
         return bool(groups > 1 and not transposed and weight.shape[1] == 1)
 
 
-def _operand(name: str, contraction: Contraction, args: list[Any]) -> tuple[int, int]:
+def _operand(name: str, contraction: Contraction, args: list[Any], weight: int | None) -> tuple[int, int]:
     """Which argument holds the activation, and its axis that is summed over.
 
     A product of matrices may run with or without its bias, and with its operands exchanged, as memory lies; that
@@ -165,6 +169,7 @@ def _operand(name: str, contraction: Contraction, args: list[Any]) -> tuple[int,
         return contraction.argument, contraction.axis
     had, has = ("add" in op for op in (contraction.op, name))
     second = contraction.argument - had
-    if args[has + second].shape[-1 - second] != contraction.labels.size:
+    x = args[has + second]
+    if x.shape[-1 - second] != contraction.labels.size or x.untyped_storage().data_ptr() == weight:
         second = 1 - second
     return has + second, -1 - second

@@ -24,7 +24,7 @@ from ..graph.labels import Axis
 from ..graph.record import BLOCK, Contraction
 from ..graph.replay import AtContractions
 from ..graph.trace import undisturbed
-from ..groups.folded import row_tensors
+from ..groups.folded import between as between_layers
 from ..groups.graph import Graph
 from ..groups.group import Group
 from ..groups.plan import Plan
@@ -85,7 +85,7 @@ def mergeable(graph: Graph, groups: Sequence[Group]) -> Mergeable:
     kin = _treated_alike(graph, free)
     between: dict[str, tuple[str, ...]] = {}
     for group in free:
-        held = _between(graph, group)
+        held = between_layers(group, graph.model)
         between[group.name] = tuple(held)
         for rows in held.values():
             kin[group.name] = _finer(kin[group.name], torch.unique(rows, dim=0, return_inverse=True)[1].cpu().numpy())
@@ -125,25 +125,12 @@ def _refusal(graph: Graph, group: Group) -> str | None:
     return None
 
 
-def _between(graph: Graph, group: Group) -> dict[str, Tensor]:
-    """What holds a part of each unit and neither writes nor reads it: tensor name -> (units, numbers)."""
-    written = row_tensors(group, graph.model)
-    held = _tensors(graph.model)
-    found: dict[str, Tensor] = {}
-    for m in group.members:
-        if m.tensor not in written and not m.reads:
-            index = torch.from_numpy(m.index.reshape(-1)).to(held[m.tensor].device)
-            rows = held[m.tensor].detach().index_select(m.axis, index).movedim(m.axis, 0).reshape(group.size, -1)
-            found[m.tensor] = torch.cat([found[m.tensor], rows], 1) if m.tensor in found else rows
-    return found
-
-
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _difference(graph: Graph, group: Group, unit: int, into: int) -> str:
-    for name, rows in _between(graph, group).items():
+    for name, rows in between_layers(group, graph.model).items():
         if not torch.equal(rows[unit], rows[into]):
             return f"they differ in {name}, which stands between the layers that write and those that read them"
     return "given the same weights, the model would still give their readers other values"

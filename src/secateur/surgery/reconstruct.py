@@ -2,13 +2,15 @@
 
 He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017 (1707.06168), eq. 5: layer by
 layer in the order they run, inputs from the cut model (errors made upstream are seen and corrected), targets from
-the dense model. Points are sampled: so many positions an image. No labels, no gradients.
+the dense model; the last layer of a residual branch makes up for what the shortcut has lost, too (sec. 3.3). Points are
+sampled: so many positions an image. No labels, no gradients.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,14 @@ from ..errors import NeedsData
 from ..evidence.least_squares import solve
 from ..evidence.sampling import sampled_patches, sampled_rows
 from ..graph.example import Example, call
-from ..graph.record import Contraction, Geometry, Writer
+from ..graph.record import Contraction, Writer
 from ..graph.replay import AtContractions
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph, trace
 from ..groups.plan import Plan
+from .sums import Sums
+
+MUTE = 1e-3  # of a norm's largest scale
 
 
 @dataclass(frozen=True)
@@ -33,14 +38,54 @@ class _Sampler:
     points: int
     seed: int
 
-    def rows(self, y: Tensor, batch: int, kernel: Sequence[int] = (), geometry: Geometry | None = None) -> Tensor:
-        """(B, C, *space) -> (B * points, C), of patches where a geometry is given (B * points, C * kernel)."""
-        if y.dim() == 2:
-            return y.double()
-        seed = self.seed * 1_000_003 + batch
-        if geometry is None:
-            return sampled_rows(y, y.dim() - 2, self.points, seed, whole=False).double()
-        return sampled_patches(y, kernel, geometry, self.points, seed, whole=False).double()
+    def read(self, x: Tensor, batch: int, contraction: Contraction, kernel: Sequence[int]) -> Tensor:
+        """Of what a layer reads: (rows, I * kernel), patches of a convolution."""
+        if contraction.geometry is None:
+            return x.movedim(contraction.axis, -1).flatten(0, -2).double()
+        seed = self._seed(batch)
+        return sampled_patches(x, kernel, contraction.geometry, self.points, seed, whole=False).double()
+
+    def given(self, y: Tensor, batch: int, contraction: Contraction) -> Tensor:
+        """Of what it gives: (rows, O)."""
+        if contraction.geometry is None:
+            # Factors of a product: the outputs lie where the activation's summed axis lay.
+            return y.movedim(-1 if contraction.axis == y.dim() - 1 else -2, -1).flatten(0, -2).double()
+        return self._points(y, batch)
+
+    def summed(self, total: Tensor, batch: int, contraction: Contraction) -> Tensor:
+        """Of a sum that it goes into, outputs last but for convolutions: (rows, O)."""
+        return total.double() if contraction.geometry is None else self._points(total, batch)
+
+    def _points(self, y: Tensor, batch: int) -> Tensor:
+        return sampled_rows(y, y.dim() - 2, self.points, self._seed(batch), whole=False).double()
+
+    def _seed(self, batch: int) -> int:
+        return self.seed * 1_000_003 + batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What the dense layer gave: (rows, outputs); and the sum that it went into, with the norm's scale between."""
+
+    given: Tensor
+    sums: Tensor | None
+    scale: Tensor | None
+
+    def of(self, kept: Tensor) -> _Target:
+        """Of these outputs alone."""
+        sums, scale = (None if t is None else t[..., kept] for t in (self.sums, self.scale))
+        return _Target(self.given[:, kept], sums, scale)
+
+    def beside(self, given: Tensor, sums: Tensor | None) -> Tensor:
+        """What the layer should give, where it now gives `given` and the sum is `sums`.
+
+        Outputs that the norm all but mutes cannot make up for anything, and aim at what the dense layer gave.
+        """
+        if self.sums is None or sums is None:
+            return self.given
+        scale = torch.ones(given.shape[1], dtype=given.dtype) if self.scale is None else self.scale
+        loud = scale.abs() > MUTE * scale.abs().max()
+        return torch.where(loud, given + (self.sums - sums) / scale, self.given)
 
 
 @torch.no_grad()
@@ -54,12 +99,14 @@ def reconstruct(
     ridge: float = 1e-3,
     seed: int = 0,
     only: Collection[str] | None = None,
+    residual: bool = True,
 ) -> nn.Module:
     """Refit, in place, the layers of `cut` that read cut groups of `graph`; returns `cut`.
 
     `points`: positions sampled an image; `ridge`: relative to the mean diagonal of the inputs' Gram matrix, it pulls
-    towards the weights as they are; `only`: no other weights than these. Layers that are grouped, transposed or used
-    more than once are left as they are. Raises `NeedsData` when there are no batches.
+    towards the weights as they are; `only`: no other weights than these; `residual`: the last layer of a residual
+    branch aims at what the sum lacks of that in the dense model, not at what the dense layer gave. Layers that are
+    grouped, transposed or used more than once are left as they are. Raises `NeedsData` when there are no batches.
     """
     held = list(batches)
     if not held:
@@ -68,17 +115,18 @@ def reconstruct(
     small = trace(cut, graph.example)
     alive = torch.from_numpy(graph.alive(plan.kept))
     layers = [(n, w) for n, w in _readers(graph, small, alive) if only is None or w.weight in only]
-    targets = _record(graph, graph.model, held, sampler, {n for n, _ in layers})
+    dense = _record(graph, graph.model, held, sampler, {n for n, _ in layers}, residual)
     for number, writer in layers:
         layer = next(c for c in small.trace.contractions if c.weight == writer.weight)
         weight = cut.get_parameter(str(writer.weight))
-        target = targets[number][:, alive[torch.from_numpy(writer.axis)]]
-        rows = _inputs(small, cut, held, sampler, layer, weight.shape[2:])
         bias = None if writer.bias is None else cut.get_parameter(writer.bias)
         flat = weight.detach().double().movedim(writer.weight_axis, 0)
+        target = dense.pop(number).of(alive[torch.from_numpy(writer.axis)])
+        rows, summed = _inputs(small, cut, held, sampler, layer, weight.shape[2:], target.sums is not None)
+        given = rows @ flat.flatten(1).T + (0.0 if bias is None else bias.double())
         mean = None if writer.norm is None or writer.norm.mean is None else cut.get_buffer(writer.norm.mean)
         free = bias is not None or mean is not None  # else an intercept would have no place to go to
-        fitted, intercept = _fit(rows, target, flat.flatten(1), ridge, free)
+        fitted, intercept = _fit(rows, target.beside(given, summed), flat.flatten(1), ridge, free)
         weight.copy_(fitted.reshape(flat.shape).movedim(0, writer.weight_axis).to(weight.dtype))
         if bias is not None:
             bias.copy_(intercept.to(bias.dtype))
@@ -100,20 +148,34 @@ def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, W
 
 
 def _record(
-    graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler, wanted: Collection[int]
-) -> dict[int, Tensor]:
-    """What these contractions give at the sampled points, by number: (rows, outputs) float64."""
+    graph: Graph, model: nn.Module, batches: Sequence[Any], sampler: _Sampler, wanted: Collection[int], residual: bool
+) -> dict[int, _Target]:
+    """What these contractions give at the sampled points, by number, and the sums that it goes into."""
     kept: dict[int, list[Tensor]] = {number: [] for number in wanted}
+    sums: dict[int, list[Tensor]] = {}
+    scales: dict[int, Tensor | None] = {}
+    shared: set[int] = set()
     for number, batch in enumerate(batches):
 
         def after(contraction: Contraction, y: Tensor, number: int = number) -> Tensor:
             if contraction.number in kept:
-                kept[contraction.number].append(sampler.rows(y, number))
+                kept[contraction.number].append(sampler.given(y, number, contraction))
             return y
 
-        with undisturbed(model), AtContractions(graph.trace, lambda _, x: x, after):
+        def seen(layer: int, total: Tensor, scale: Tensor | None, number: int = number) -> None:
+            sums.setdefault(layer, []).append(sampler.summed(total, number, graph.trace.contractions[layer]))
+            scales[layer] = scale
+
+        ops = AtContractions(graph.trace, lambda _, x: x, after, weights=dict(model.named_parameters()))
+        with undisturbed(model), ops, Sums(ops, wanted if residual else (), seen) as adding:
             call(model, batch)
-    return {number: torch.cat(rows) for number, rows in kept.items()}
+        shared |= adding.shared
+    found = {n: torch.cat(rows) for n, rows in sums.items() if n not in shared}
+    return {n: _Target(torch.cat(rows), found.get(n), scales.get(n)) for n, rows in kept.items()}
+
+
+class _Enough(BaseException):
+    """All that was wanted of a forward has been seen."""
 
 
 def _inputs(
@@ -123,19 +185,32 @@ def _inputs(
     sampler: _Sampler,
     layer: Contraction,
     kernel: Sequence[int],
-) -> Tensor:
-    """What one contraction reads at the sampled points, as rows for its flat weight: (rows, I * kernel)."""
+    adds: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """What one contraction reads at the sampled points, as rows for its flat weight: (rows, I * kernel).
+
+    And, if it `adds` to one, the sum that it goes into: (rows, outputs).
+    """
     rows: list[Tensor] = []
+    sums: list[Tensor] = []
     for number, batch in enumerate(batches):
 
         def before(contraction: Contraction, x: Tensor, number: int = number) -> Tensor:
             if contraction.number == layer.number:
-                rows.append(sampler.rows(x, number, kernel, layer.geometry))
+                rows.append(sampler.read(x, number, contraction, kernel))
+                if not adds:
+                    raise _Enough
             return x
 
-        with undisturbed(model), AtContractions(graph.trace, before):
+        def seen(_: int, total: Tensor, scale: Tensor | None, number: int = number) -> None:
+            sums.append(sampler.summed(total, number, layer))
+            raise _Enough
+
+        ops = AtContractions(graph.trace, before, weights=dict(model.named_parameters()))
+        wanted = {layer.number} if adds else set()
+        with suppress(_Enough), undisturbed(model), ops, Sums(ops, wanted, seen):
             call(model, batch)
-    return torch.cat(rows)
+    return torch.cat(rows), torch.cat(sums) if sums else None
 
 
 def _fit(x: Tensor, y: Tensor, old: Tensor, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
