@@ -1,5 +1,6 @@
 """Pruning in steps: the budgets on the way, what is scored anew, and the exact budget at the end."""
 
+import math
 from functools import reduce
 
 import pytest
@@ -132,3 +133,33 @@ def test_refused_before_any_work(options, error, reason, asked):
     with pytest.raises(error, match=reason):
         prune_in_steps(fresh(NET), EXAMPLE, **{"budget": Budget(macs=0.5)} | options)
     assert asked == []
+
+
+def test_a_fiftieth_of_the_parameters_by_snip_leaves_every_group_alive(asked):
+    """SNAP-it: six steps towards the target and the target, gates scored anew in each, a floor of 2 %."""
+    net = fresh(NET)
+    with torch.no_grad():  # a layer that the loss hardly sees: without a floor all of it but one would go
+        net.layer3[0].bn1.weight *= 1e-6
+        net.layer3[0].bn1.bias *= 1e-6
+    graph = secateur.trace(net, EXAMPLE)
+    floor = {g.name: max(1, math.ceil(0.02 * g.size)) for g in graph.groups}
+    pruned = prune_in_steps(
+        net,
+        EXAMPLE,
+        budget=Budget(params=0.02),
+        steps=7,
+        schedule="halving",
+        criterion="snip",
+        allocator=Ranked(min_keep=floor),
+        batches=batches(EXAMPLE),
+        loss=loss,
+    )
+    whole = pruned.before.params
+    expected = [1 - (0.98 - 0.48 * 0.5**i) for i in range(6)] + [0.02]
+    assert [b.params / whole for b in asked] == pytest.approx(expected, abs=1e-12)
+    assert pruned.after.params <= whole / 50
+    assert pruned.after.params == sum(p.numel() for p in pruned.model.parameters())
+    widths = {g.name: len(reduce(Plan.then, pruned.origin.plans).kept[g.name]) for g in graph.groups}
+    assert all(widths[name] >= least for name, least in floor.items())
+    assert widths["layer3.0.conv1"] == floor["layer3.0.conv1"] == 2
+    assert torch.isfinite(pruned.model(EXAMPLE)).all()

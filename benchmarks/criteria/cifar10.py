@@ -49,32 +49,49 @@ def pruned_by(criterion, model, example, scope, batches, seed):
 
 
 def row(model, criterion, scope, seed, data, root):
-    """What one criterion does."""
+    """What one criterion keeps, and the accuracy at the cut."""
     dense = resolve(model, weights=root / "weights" / f"cifar10_{model}.safetensors").eval()
-    test = data.loader("test", batch_size=500)
-    held = list(islice(data.loader("train", batch_size=BATCH, seed=seed), IMAGES // BATCH))
     needs = secateur.criteria()[criterion].needs
     facts = {"model": model, "criterion": criterion, "scope": scope, "seed": seed, "needs": sorted(needs)}
     facts["images"] = IMAGES if from_data(needs) else 0
     try:
-        graph, pruned, seconds = pruned_by(criterion, dense, data.example(), scope, held, seed)
+        _, pruned, seconds = pruned_by(criterion, dense, data.example(), scope, held(data, seed), seed)
     except SecateurError as error:
         return facts | {"refused": f"{type(error).__name__}: {error}"}
     facts |= {"seconds": seconds, "macs": pruned.after.macs / pruned.before.macs, "error": pruned.check.max_error}
-    facts |= {"params": pruned.after.params / pruned.before.params, "at_cut": evaluate_accuracy(pruned.model, test)}
-    mended = secateur.cut(graph, pruned.plan, verify="off")
-    mend(graph, mended, [x for x, _ in held], "reconstruct")
-    return facts | {"reconstructed": evaluate_accuracy(mended.model, test), "plan": pruned.plan.model_dump(mode="json")}
+    facts |= {"params": pruned.after.params / pruned.before.params, "at_cut": accuracy(pruned.model, data)}
+    return facts | {"plan": pruned.plan.model_dump(mode="json")}
+
+
+def held(data, seed):
+    """The images that are looked at."""
+    return list(islice(data.loader("train", batch_size=BATCH, seed=seed), IMAGES // BATCH))
+
+
+def accuracy(model, data):
+    return evaluate_accuracy(model, data.loader("test", batch_size=500))
+
+
+def cut_again(found, data, root):
+    """The graph of the whole model, and what a stored row made of it."""
+    model = resolve(found["model"], weights=root / "weights" / f"cifar10_{found['model']}.safetensors").eval()
+    graph = secateur.trace(model, data.example(), frozen=SCOPES[found["scope"]][0])
+    return graph, secateur.cut(graph, secateur.Plan.model_validate(found["plan"]), verify="off")
+
+
+def reconstructed(found, data, root):
+    """The accuracy after least squares on the plain cut."""
+    graph, pruned = cut_again(found, data, root)
+    mend(graph, pruned, [x for x, _ in held(data, found["seed"])], "reconstruct")
+    return accuracy(pruned.model, data)
 
 
 def finetuned(found, data, root):
     """The accuracy after one epoch from the plain cut."""
-    model = resolve(found["model"], weights=root / "weights" / f"cifar10_{found['model']}.safetensors").eval()
-    graph = secateur.trace(model, data.example(), frozen=SCOPES[found["scope"]][0])
-    small = secateur.cut(graph, secateur.Plan.model_validate(found["plan"]), verify="off").model
+    small = cut_again(found, data, root)[1].model
     loader = data.loader("train", batch_size=ONE_EPOCH.batch_size, seed=found["seed"], augment=True)
     fit(small, loader, ONE_EPOCH, seed=found["seed"])
-    return evaluate_accuracy(small, data.loader("test", batch_size=500))
+    return accuracy(small, data)
 
 
 def main():
@@ -96,12 +113,12 @@ def main():
         for scope in options.scope:
             for criterion in options.criteria or wide:
                 key = (criterion, scope, options.seed)
-                if key not in done:
-                    done[key] = row(model, *key, data, root)
-                elif not options.finetune or "finetuned" in done[key] or "refused" in done[key]:
+                found = done.get(key) or row(model, *key, data, root)
+                columns = {"reconstructed": reconstructed, **({"finetuned": finetuned} if options.finetune else {})}
+                missing = [] if "refused" in found else [name for name in columns if name not in found]
+                if key in done and not missing:
                     continue
-                if options.finetune and "refused" not in done[key]:
-                    done[key] = done[key] | {"finetuned": finetuned(done[key], data, root)}
+                done[key] = found | {name: columns[name](found, data, root) for name in missing}
                 path.write_text("".join(json.dumps(r) + "\n" for r in done.values()))
                 print({k: v for k, v in done[key].items() if k != "plan"}, flush=True)
 

@@ -1,12 +1,16 @@
 """Scopes: which groups of real networks are of one structure, and scores over the mean of a scope."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import secateur
 from nets import ALL, conv_bn, fresh, graph
+from secateur.allocation.base import ALLOCATORS
+from secateur.allocation.ranked import Ranked
 from secateur.allocation.scopes import normalised, scopes
+from secateur.errors import BadBudget, BadOption, UnknownName
 from secateur.testing.allocator import random_scores
 
 
@@ -116,3 +120,82 @@ def test_ranked_by_normalised_scores_is_ranked_on_scores_divided_beforehand():
 def test_scopes_are_those_of_a_twin_with_other_weights(name):
     twin = secateur.trace(fresh(name, seed=5), ALL[name].example)
     assert sets(twin) == sets(graph(name))
+
+
+MEASURES = {
+    "mean": lambda x, all_: x / all_.mean(),
+    "sum": lambda x, all_: x / all_.sum(),
+    "max": lambda x, all_: x / all_.max(),
+    "min-max": lambda x, all_: (x - all_.min()) / (all_.max() - all_.min()),
+    "z-score": lambda x, all_: (x - all_.mean()) / np.sqrt(((all_ - all_.mean()) ** 2).mean()),
+}
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_every_normaliser_of_a_group_and_of_a_scope_by_hand(by):
+    g = secateur.trace(Two(nn.Conv2d(6, 2, 1)), torch.zeros(1, 1, 8, 8))
+    scores = {n: x * f for (n, x), f in zip(random_scores(g).items(), (1.0, 10.0, 100.0), strict=True)}
+    for name, x in scores.items():
+        scope = torch.cat([scores["z.0"], scores["a.0"]]) if name != "m.0" else x
+        for over, everything in (("group", x), ("scope", scope)):
+            expected = MEASURES[by](x.numpy(), everything.numpy())
+            np.testing.assert_allclose(normalised(g, scores, over, by)[name], expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_a_positive_factor_of_each_group_changes_no_ranking(by):
+    """`score` divides by the mean where scores are not on one scale: no normaliser of a group sees it."""
+    g = graph("digits-resnet")
+    scores, budget = random_scores(g), secateur.Budget(macs=0.5)
+    scaled = {n: x * 2.0**i for i, (n, x) in enumerate(scores.items())}
+    ranked = Ranked(normalise="group", by=by)
+    assert secateur.allocate(g, scaled, budget, allocator=ranked) == secateur.allocate(
+        g, scores, budget, allocator=ranked
+    )
+    assert secateur.allocate(g, scaled, budget) != secateur.allocate(g, scores, budget)
+
+
+@pytest.mark.parametrize("by", MEASURES)
+@pytest.mark.parametrize(
+    "x",
+    [
+        *([0.1] * 7, [0.0] * 7, [-3.0] * 7, [-1.0, -2.0, -3.0, -4.0, 0, 0, 0]),
+        *([1e300, -1e300, 0, 1, 2, 3, 1.5e308], [1.7e308] * 6 + [1.6e308]),
+        *([1e-320, 0, 0, 0, 0, 0, 3e-320], [1e-200, 2e-200, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_scores_stay_finite_and_in_order(by, x):
+    g = secateur.trace(nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2)), torch.zeros(1, 4))
+    before = torch.tensor(x, dtype=torch.float64)
+    after = normalised(g, {"0": before}, "group", by)["0"]
+    assert torch.isfinite(after).all()
+    rising = after[before.argsort(stable=True)]
+    assert (rising[1:] >= rising[:-1]).all()
+    if len(set(x)) == 1 and by in ("min-max", "z-score"):
+        assert after.tolist() == [{"min-max": 0.5, "z-score": 0.0}[by]] * 7
+
+
+def test_ties_go_to_the_earlier_group_and_unit_whatever_the_normaliser():
+    g = graph("digits-resnet")
+    scores = {group.name: torch.arange(group.size, dtype=torch.float64) % 4 + 1 for group in g.groups}
+    for by in MEASURES:
+        plan = secateur.allocate(g, scores, allocator=Ranked(drop=1, normalise="group", by=by))
+        most = max(group.size for group in g.groups)
+        first = next(group for group in g.groups if by != "sum" or group.size == most)  # of more units less each
+        assert [n for n, kept in plan.kept.items() if len(kept) < g[n].size] == [first.name]
+        assert plan.kept[first.name].tolist() == list(range(1, first.size))
+
+
+def test_normalisers_are_told_by_name():
+    made = ALLOCATORS.configured("ranked", {"normalise": "scope", "by": "z-score"})
+    assert made == Ranked(normalise="scope", by="z-score")
+    with pytest.raises(BadOption, match="by='median'"):
+        ALLOCATORS.configured("ranked", {"normalise": "scope", "by": "median"})
+    with pytest.raises(UnknownName, match="no normaliser 'median'"):
+        Ranked(normalise="group", by="median")
+    with pytest.raises(UnknownName, match=r"no scope to normalise over called 'groups'.* Did you mean 'group'"):
+        Ranked(normalise="groups")
+    with pytest.raises(BadBudget, match=r"by='max' .* normalise='none'"):
+        Ranked(by="max")
+    with pytest.raises(BadBudget, match=r"by='z-score' .* per_macs=0.5"):
+        Ranked(normalise="group", by="z-score", per_macs=0.5)

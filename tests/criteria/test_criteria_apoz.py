@@ -12,6 +12,7 @@ import secateur
 from nets import fill, graph, images
 from secateur.errors import BadModel, NeedsData
 from secateur.evidence.collect import collect
+from secateur.experiments.models import build
 from secateur.surgery.mask import masked_forward
 
 
@@ -116,6 +117,72 @@ def test_of_several_readers_the_one_with_the_fewest_zeros_counts():
         seen = net.stem(x)
     assert torch.equal(found, 1 - (seen <= 0).double().mean(0))
     assert ((seen <= 1).double().mean(0) > (seen <= 0).double().mean(0)).any()
+
+
+class Residual(nn.Module):
+    """A trunk that a convolution and a head behind global average pooling read, the latter by a pool of some kind."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool, self.stem = pool, nn.Conv2d(1, 6, 3, padding=1)
+        self.a, self.b, self.head = nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1), nn.Linear(6, 3)
+
+    def maps(self, x):
+        first = F.relu(self.stem(x) - 0.3)
+        return first, F.relu(first + self.b(F.relu(self.a(first))) - 0.2)
+
+    def forward(self, x):
+        return self.head(self.pool(self.maps(x)[1]))
+
+
+POOLS = {
+    "mean": lambda x: x.mean((2, 3)),
+    "adaptive": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "seen through einsum": lambda x: torch.einsum("bchw->bc", x) / 64,
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_head_behind_pooling_counts_the_zeros_of_the_trunk(pool):
+    """One whose pooling cannot be followed does not count at all; either way units are told apart."""
+    net, x = fill(Residual(POOLS[pool])).eval(), images(9, 1, 8, 8)
+    g = secateur.trace(net, x[:1])
+    evidence = secateur.collect(g, "apoz", batches=[(x[:5], None), (x[5:], None)])
+    with torch.no_grad():
+        read = [(m.numpy() == 0).mean((0, 2, 3)) for m in net.maps(x)]
+    expected = 1 - (read[0] if pool == "seen through einsum" else np.minimum(*read))
+    np.testing.assert_array_equal(secateur.criteria()["apoz"]().score(g["stem"], evidence), expected)
+    assert len(set(expected)) == 6
+
+
+def test_pooling_that_cannot_be_followed_is_counted_as_read_where_nothing_else_reads():
+    net, x = fill(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Summed(), nn.Linear(4, 2))).eval(), images(9, 1, 5, 5)
+    with torch.no_grad():
+        read = net[:3](x)
+    assert torch.equal(scores(net, x), 1 - (read == 0).double().mean(0))
+
+
+class Summed(nn.Module):
+    def forward(self, x):
+        return torch.einsum("bchw->bc", x)
+
+
+def test_a_maximum_over_space_does_not_pass_for_a_relu():
+    net = fill(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 2))).eval()
+    net[0].bias.data += 1
+    x = images(9, 1, 8, 8)
+    assert net[:2](x).min() >= 0
+    with pytest.raises(BadModel, match="not behind a ReLU"):
+        scores(net, x)
+
+
+def test_the_trunk_of_a_resnet_is_told_apart_unit_by_unit():
+    """Where zeros are those of pooled maps, hardly any are 0 and all units alike."""
+    net, x = fill(build("resnet20")).eval(), images(8, 3, 32, 32)
+    g = secateur.trace(net, x[:1])
+    evidence, criterion = secateur.collect(g, "apoz", batches=[(x, None)]), secateur.criteria()["apoz"]()
+    found = {group.name: criterion.score(group, evidence) for group in g.groups}
+    assert all(len(s.unique()) > len(s) / 2 for s in found.values())
 
 
 def test_ties_and_dead_layers_are_finite_and_prune():

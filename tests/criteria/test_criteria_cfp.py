@@ -115,6 +115,28 @@ def test_several_writers_are_averaged():
     np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-9)
 
 
+def test_norms_of_several_writers_are_averaged_whatever_their_scale():
+    """Of a correlated pair the smaller goes: smaller by the mean of layers, each over its mean, not by their sum."""
+    g = graph("padded")
+    model = copy.deepcopy(g.model)
+    stem, block = (model.get_parameter(n).detach().double().flatten(1) for n in ("stem.0.weight", "b.0.weight"))
+    stem, block = stem.clone(), block[1:7].clone()
+    stem[4], block[4] = stem[1], block[1]  # fully correlated; by the block 1 is smaller, by the stem 4, and by far
+    stem, block = stem / stem.norm(dim=1, keepdim=True), block / block.norm(dim=1, keepdim=True) * 1000
+    stem[4] *= 0.2
+    block[1] *= 0.9
+    with torch.no_grad():
+        model.stem[0].weight.copy_(stem.reshape(model.stem[0].weight.shape))
+        model.b[0].weight[1:7] = block.reshape(6, *model.b[0].weight.shape[1:])
+    found = secateur.score(secateur.trace(model, g.example), "cfp")["stem.0"]
+    sums, means = stem.norm(dim=1) + block.norm(dim=1), sum(x.norm(dim=1) / x.norm(dim=1).mean() for x in (stem, block))
+    assert sums[1] < sums[4]
+    assert means[4] < means[1]
+    assert found.argmin() == 4
+    assert found[4] == pytest.approx(0, abs=1e-6)
+    assert found[1] > 0.01
+
+
 def test_a_planted_duplicate_goes_first_from_a_network():
     g = graph("plain")
     model = copy.deepcopy(g.model)

@@ -10,7 +10,8 @@ from torch import nn
 
 import secateur
 from nets import graph
-from secateur.criteria.fpgm import ROWS, distance_sums
+from secateur.criteria.fpgm import FPGM, ROWS, distance_sums
+from secateur.errors import BadOption
 from secateur.testing import check_criterion
 
 
@@ -46,6 +47,35 @@ def test_the_largest_norm_may_go_first():
     weight = torch.tensor([[3.0, 3.1], [3.0, 2.9], [3.0, 3.0], [1.0, 6.0], [6.0, 1.0]])
     assert scores(weight).argmin() == 2
     assert scores(weight, "l2").argmin() != 2
+
+
+@pytest.mark.parametrize(("rate", "small"), [(1.0, 0), (0.9, 1), (0.7, 3), (0.65, 3), (0.01, 9)])
+def test_the_norm_stage_goes_first(rate, small):
+    """The smallest by L2 norm, int(10 * (1 - rate)) of them, go in that order; then the rest by distances to the rest.
+
+    In floats int(10 * (1 - 0.9)) is 0.
+    """
+    weight = torch.randn(10, 5, generator=torch.Generator().manual_seed(0))
+    by_norm = weight.norm(dim=1).argsort().tolist()
+    rest = np.array(sorted(by_norm[small:]))
+    distances = cdist(weight.double()[rest], weight.double()[rest]).sum(1)
+    expected = by_norm[:small] + rest[distances.argsort()].tolist()
+    found = scores(weight, FPGM(rate_norm=rate))
+    assert found.argsort().tolist() == expected
+    if small < 9:
+        np.testing.assert_allclose(found[rest] / found[rest[0]], distances / distances[0], rtol=1e-5)
+
+
+def test_the_norm_stage_without_distances():
+    """Where what it leaves is all alike, no score lies below those of the rest; and equal norms go by number."""
+    weight = torch.tensor([[3.0, 0.0], [3.0, 0.0], [0.0, 1.0], [1.0, 0.0], [3.0, 0.0]])
+    assert scores(weight, FPGM(rate_norm=0.6)).argsort(stable=True)[:2].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, float("nan")])
+def test_a_norm_stage_that_leaves_nothing_is_refused(rate):
+    with pytest.raises(BadOption, match="rate_norm="):
+        FPGM(rate_norm=rate)
 
 
 @pytest.mark.parametrize("allocator", ["ranked", "uniform"])

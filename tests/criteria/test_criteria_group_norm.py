@@ -10,6 +10,7 @@ from torch import nn
 import secateur
 from held import difference, run, tensors_of
 from nets import graph
+from secateur.criteria.base import CRITERIA
 from secateur.criteria.group_norm import GroupNorm, shrinkage, slices
 from secateur.errors import BadModel, BadOption
 from secateur.evidence.base import Evidence
@@ -80,6 +81,25 @@ def test_the_mean_forgets_the_scale_of_a_member():
     by_sum = [secateur.score(x, GroupNorm("sum"))["one.0"].argsort().tolist() for x in (g, scaled)]
     assert by_mean[0] == by_mean[1]
     assert by_sum[0] != by_sum[1]
+
+
+def test_other_reductions_over_the_members():
+    """Each member's sum of squares, as it is: written, read and scaled."""
+    w = parts("plain")
+    each = np.stack([
+        (w["one.0.weight"] ** 2).sum((1, 2, 3)), (w["two.0.weight"] ** 2).sum((0, 2, 3)), w["one.1.weight"] ** 2,
+    ])  # fmt: skip
+    for reduction, expected in {
+        "max": each.max(0), "min": each.min(0), "prod": each.prod(0), "l2": np.sqrt((each**2).sum(0)),
+    }.items():  # fmt: skip
+        np.testing.assert_allclose(raw("plain", "one.0", reduction=reduction), expected, rtol=1e-12, err_msg=reduction)
+
+
+def test_a_first_member_is_none():
+    with pytest.raises(BadOption, match="reduction='first'"):
+        CRITERIA.configured("group-norm", {"reduction": "first"})
+    with pytest.raises(BadOption, match=r"reduction='first': .* has no first"):
+        GroupNorm("first")
 
 
 def test_layer_norms_scale_too():

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from gram_nets import given, problem, random, rescaled_loss
+from gram_nets import Reads, given, problem, random, rescaled_loss
 from sklearn.linear_model import Lasso as Reference
+from torch import nn
 
+import secateur
+from nets import fill
+from secateur.allocation.uniform import Uniform
 from secateur.criteria.lasso import Lasso
+from secateur.methods.base import METHODS
 
 
 def reference(z, penalty):
@@ -110,3 +115,51 @@ def test_more_columns_than_rows():
     assert (scores >= 0).all()
     for count in (1, 4, 8):
         assert len(set(Lasso(intercept=False).choose(*problem(x, w), count).tolist())) == count
+
+
+def leaving():
+    """A design in which channel 0 comes in second and leaves when channel 1, the last but one, comes."""
+    x, w = random(channels=5, m=1, outputs=1, seed=259)
+    z, sets = given(x, w, centre=True), []
+    for n in range(600):
+        found = np.flatnonzero(reference(z, 2 * 0.985**n)).tolist()
+        sets += [found] if found not in sets[-1:] else []
+    assert sets == [[], [2], [0, 2], [0, 2, 3], [2, 3], [2, 3, 4], [1, 2, 3, 4], [0, 1, 2, 3, 4]]
+    assert set(Lasso().score(*problem(x, w)).argsort(descending=True)[:4].tolist()) == {0, 2, 3, 4}
+    return Reads([w]), torch.from_numpy(x)
+
+
+def test_prune_keeps_the_set_of_so_many_even_where_a_channel_has_left():
+    net, x = leaving()
+    options = {"criterion": "lasso", "allocator": Uniform(keep=0.8), "batches": [(x, None)]}
+    pruned = secateur.prune(net, x[:2], **options)
+    assert pruned.plan.kept["first"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_so_does_the_method(sequential):
+    net, x = leaving()
+    graph = secateur.trace(net, x[:2])
+    budget = secateur.Budget(params=secateur.cut(graph, secateur.Plan.keeping(graph, {"first": range(4)})).after.params)
+    plan = METHODS.configured("he2017", {"sequential": sequential}).plan(graph, budget, batches=[(x, None)])
+    assert plan.kept["first"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("criterion", ["lasso", "thinet-ls", "obs"])
+@pytest.mark.parametrize("tail", ["bias", "norm", "none"])
+def test_a_constant_channel_goes_only_where_a_constant_has_a_place(criterion, tail):
+    """A channel of 10 says nothing that a bias, or the mean of a norm right behind, could not."""
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3, bias=tail == "bias"))
+    if tail == "norm":
+        net.append(nn.BatchNorm1d(3))
+    net = fill(net).double().eval()
+    with torch.no_grad():
+        net[0].weight *= 0.3
+        net[0].weight[3], net[0].bias[3] = 0.0, 10.0
+    x = torch.randn(500, 5, generator=torch.Generator().manual_seed(0)).double()
+    options = {"criterion": criterion, "allocator": Uniform(keep=0.875), "batches": [(x, None)]}
+    pruned = secateur.prune(net, x[:2], repair="reconstruct", **options)
+    assert (3 in pruned.plan.kept["0"]) == (tail == "none")
+    with torch.no_grad():
+        wrong = (pruned.model.eval()(x) - net(x)).square().sum() / net(x).square().sum()
+    assert wrong < 2e-4

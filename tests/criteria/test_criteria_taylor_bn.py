@@ -67,6 +67,15 @@ def test_several_norms_are_squared_one_by_one():
     assert (joint <= (stem + two) * (1 + 1e-12)).all()  # (a + b)^2 / 2 is at most a^2 + b^2
 
 
+def test_first_is_the_norm_of_a_projection_where_there_is_one():
+    g = graph("resnet18")
+    evidence = collect(g, {"norm_gradients"}, batches=[(g.example, torch.zeros(1, dtype=torch.long))])
+    found = evidence.of("norm_gradients", "layer2.0.conv2")
+    rows = [s.writer.norm.path for s in g["layer2.0.conv2"].sources]
+    assert rows == ["layer2.0.bn2", "layer2.0.downsample.1", "layer2.1.bn2"]
+    close(TaylorBN("first").score(g["layer2.0.conv2"], evidence), found["square"][1] / found["count"])
+
+
 def test_a_norm_that_runs_twice_is_one_norm():
     class Again(nn.Module):
         def __init__(self):

@@ -12,7 +12,7 @@ from secateur.groups.plan import Fold, Plan
 
 
 class Net(nn.Module):
-    """One group, written through views of `w`; a gate, if there is one, multiplies what these layers give."""
+    """One group, written through views of `w`; a gate, if there is one, multiplies what is read of it."""
 
     shape, width, size, axis = (3, 4, 5), 12, 4, 1  # the units are indices of this axis of the weight
 
@@ -53,7 +53,7 @@ class Halves(Net):
 
     def hidden(self, x, z):
         (a, b), (c, d) = self.w.chunk(2), self.b.chunk(2)
-        return (F.linear(x, a, c) * z).relu() * (F.linear(x, b, d) * z).sigmoid()
+        return F.linear(x, a, c).relu() * F.linear(x, b, d).sigmoid() * z
 
 
 class Crossed(Net):
@@ -65,8 +65,8 @@ class Crossed(Net):
         z = torch.as_tensor(z, dtype=x.dtype).expand(self.heads)[:, None]
         x, y = x.reshape(2, -1, 5), x.reshape(2, -1, 5).flip(1).tanh()
         pairs = zip((x, y, y), self.w.chunk(3), self.b.chunk(3), strict=True)
-        q, k, v = ((F.linear(a, w, b).unflatten(-1, (self.heads, -1)) * z).transpose(1, 2) for a, w, b in pairs)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        q, k, v = (F.linear(a, w, b).unflatten(-1, (self.heads, -1)).transpose(1, 2) for a, w, b in pairs)
+        return (F.scaled_dot_product_attention(q, k, v).transpose(1, 2) * z).flatten(2)
 
 
 NETS = {"merged": Merged, "einsum": Einsum, "flat": Flat, "halves": Halves, "crossed": Crossed}
@@ -115,9 +115,12 @@ def test_sums_over_weights_are_over_all_that_a_unit_holds(name):
 @pytest.mark.parametrize("criterion", ["l2", "taylor", "taylor-weight", "taylor-so", "fisher", "obd", "grasp"])
 def test_a_cut_by_scores_gives_what_the_masked_model_gives(criterion, name):
     net, x, _, _ = made(name)
-    pruned = secateur.prune(
-        net, x, budget=secateur.Budget(params=0.7), criterion=criterion, batches=[(x, None)], loss=loss
-    )
+    options = {"budget": secateur.Budget(params=0.7), "criterion": criterion, "batches": [(x, None)], "loss": loss}
+    if (name, criterion) == ("crossed", "fisher"):  # it takes three rows of a batch for one sequence
+        with pytest.raises(BadModel, match="examples cannot be told apart where 'head' reads it"):
+            secateur.prune(net, x, **options)
+        return
+    pruned = secateur.prune(net, x, **options)
     assert pruned.check.max_error <= pruned.check.tolerance
     assert pruned.model.w.shape[net.axis] < net.w.shape[net.axis]
 

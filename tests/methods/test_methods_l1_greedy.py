@@ -10,6 +10,7 @@ from nets import graph
 from secateur.allocation.uniform import Uniform
 from secateur.methods.l1_filter import L1Filter
 from secateur.methods.l1_greedy import L1Greedy
+from secateur.methods.order import in_order
 from secateur.testing import check_method
 
 HALF = secateur.Budget(macs=0.5)
@@ -62,12 +63,39 @@ def test_sums_are_over_inputs_that_are_kept(name):
     """On a copy of the model that was really cut in the groups before: its own L1 ranking gives the units."""
     g = graph(name)
     plan = L1Greedy().plan(g, secateur.Budget(params=0.6))
-    for i, group in enumerate(g.groups):
-        before = secateur.Plan.keeping(g, {x.name: plan.kept[x.name] for x in g.groups[:i] if x.name in plan.kept})
+    groups = in_order(g)
+    for i, group in enumerate(groups):
+        before = secateur.Plan.keeping(g, {x.name: plan.kept[x.name] for x in groups[:i] if x.name in plan.kept})
         small = secateur.trace(secateur.cut(g, before).model, g.example)
         scores = secateur.score(small, "l1")[group.name]
         best = scores.argsort(descending=True)[: plan.widths(g)[group.name]]
         assert plan.kept.get(group.name, np.arange(group.size)).tolist() == sorted(best.tolist())
+
+
+class Backwards(nn.Module):
+    """Registered last to first."""
+
+    def __init__(self):
+        super().__init__()
+        self.z, self.y, self.x = nn.Linear(12, 2), nn.Linear(10, 12, bias=False), nn.Linear(5, 10, bias=False)
+
+    def forward(self, t):
+        return self.z(self.y(self.x(t).relu()).relu())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_layers_count_in_the_order_they_run(seed):
+    net, generator = Backwards(), torch.Generator().manual_seed(seed)
+    for layer in (net.x, net.y):
+        layer.weight.data = torch.randn(layer.weight.shape, generator=generator).exp()
+    g = secateur.trace(net, torch.randn(2, 5))
+    assert [group.name for group in g.groups] == ["y", "x"]
+    plan = L1Greedy().plan(g, secateur.Budget(macs=0.4))
+    x, y = (layer.weight.detach().numpy().astype(float) for layer in (net.x, net.y))
+    widths = plan.widths(g)
+    kept = np.sort(np.argsort(-x.sum(1))[: widths["x"]])
+    assert plan.kept["x"].tolist() == kept.tolist()
+    assert plan.kept["y"].tolist() == sorted(np.argsort(-y[:, kept].sum(1))[: widths["y"]].tolist())
 
 
 def test_nothing_removed_before_means_nothing_changes():

@@ -17,7 +17,7 @@ from ..groups.plan import Plan
 from ..groups.scores import Scores
 from .base import allocator, check_power, least_removal, without_lowest
 from .choices import Bounded, Choices, per_group
-from .scopes import Normalise, normalised
+from .scopes import Normalise, Normaliser, check_normaliser, normalised
 
 
 @allocator("ranked")
@@ -31,18 +31,21 @@ class Ranked(Bounded):
     `keep` {group name or glob: fraction}: groups that get this fraction and take no part in the ranking. With
     `round_to`, widths are brought down, so that more than one unit fewer may miss the budget. `drop`: that many units
     go, the lowest ranked, and no budget is given; of residual blocks, that many blocks. Ties go to the earlier group
-    and unit, so the ranking is total: tighter budgets nest. `normalise`: scores are divided by the mean of their
-    "group", or of its "scope", all groups of the same structure (see `scopes.py`).
+    and unit, so the ranking is total: tighter budgets nest. `normalise`: scores are put on the scale of their "group",
+    or of its "scope", all groups of the same structure, `by` dividing by the "mean", "sum" or "max", or by "min-max" or
+    "z-score" (see `scopes.py`).
     """
 
     per_macs: float = 0.0
     keep: dict[str, float] | None = None
     drop: int | None = None
     normalise: Normalise = "none"
+    by: Normaliser = "mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_power(self.per_macs)
+        check_normaliser(self.normalise, self.by, self.per_macs)
         if self.keep and not all(0 < fraction <= 1 for fraction in self.keep.values()):
             raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")
         if self.drop is not None and self.drop < 1:
@@ -80,7 +83,7 @@ class Ranked(Bounded):
     def order(self, graph: Graph, scores: Scores, cost: CostModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(removable,) group number and unit of every unit that may go, lowest rank first."""
         saving = cost.per_unit("macs") if self.per_macs else {}
-        may_go, scores = self.removable(graph, cost), normalised(graph, scores, self.normalise)
+        may_go, scores = self.removable(graph, cost), normalised(graph, scores, self.normalise, self.by)
         keys, groups, units = [], [], []
         for number, g in enumerate(graph.groups):
             score = scores[g.name].numpy() / max(saving.get(g.name, 1.0), 1.0) ** self.per_macs

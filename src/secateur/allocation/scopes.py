@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..errors import BadBudget, UnknownName
 from ..groups.graph import Graph
 from ..groups.group import Group
 from ..groups.scores import Scores
 
 Normalise = Literal["none", "group", "scope"]
+Normaliser = Literal["mean", "sum", "max", "min-max", "z-score"]
 
 
 def signature(graph: Graph, group: Group) -> Hashable:
@@ -40,17 +44,53 @@ def scopes(graph: Graph) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64)
 
 
-def normalised(graph: Graph, scores: Scores, by: Normalise) -> Scores:
-    """Scores over the mean of their group, or of all groups of its scope; as they are where that is not above zero.
+def check_normaliser(over: Normalise, by: Normaliser, per_macs: float) -> None:
+    """Raise `UnknownName` for a word that is none of these, `BadBudget` for those that do not go together."""
+    if over not in get_args(Normalise):
+        raise UnknownName("scope to normalise over called", over, get_args(Normalise))
+    if by not in get_args(Normaliser):
+        raise UnknownName("normaliser", by, get_args(Normaliser))
+    if over == "none" and by != "mean":
+        raise BadBudget(f"by={by!r} of what, where normalise='none'? Give normalise='group' or 'scope'")
+    if by == "z-score" and per_macs:
+        raise BadBudget(
+            f"by='z-score' gives scores below zero, which per_macs={per_macs} cannot divide; give by='min-max', or "
+            "per_macs=0"
+        )
 
-    `score` divides by the group's mean already, but for criteria whose scores are on one scale in all groups.
+
+def normalised(graph: Graph, scores: Scores, over: Normalise, by: Normaliser = "mean") -> Scores:
+    """Scores on the scale of their group, or of all groups of its scope.
+
+    "mean", "sum" and "max": over that of all, and as they are where it is not above zero; "min-max": from 0 to 1, and
+    0.5 where all are alike; "z-score": less the mean, over the standard deviation (of all, not of a sample), and 0
+    where all are alike.
+
+    `score` divides by the group's mean already, but for criteria whose scores are on one scale in all groups. Over a
+    group no normaliser sees that factor, or any other above zero; over a scope of several groups all do.
+    DepGraph's N * score / (sum of the N highest) is none of these: its N is told nowhere. With N = 1 it is "max", with
+    N the size of the group "mean".
     """
-    if by == "none":
+    if over == "none":
         return scores
-    number = np.arange(len(graph.groups)) if by == "group" else scopes(graph)
+    number = np.arange(len(graph.groups)) if over == "group" else scopes(graph)
     found: Scores = {}
     for scope in np.unique(number):
         names = [graph.groups[i].name for i in np.flatnonzero(number == scope)]
-        mean = torch.cat([scores[name] for name in names]).mean()
-        found |= {name: scores[name] / mean if mean > 0 else scores[name] for name in names}
+        together = torch.cat([scores[name] for name in names])
+        found |= zip(names, rescaled(together, by).split([len(scores[name]) for name in names]), strict=True)
     return found
+
+
+def rescaled(scores: Tensor, by: Normaliser) -> Tensor:
+    """(n,) -> (n,), in the same order, finite if they are."""
+    if not len(scores):
+        return scores
+    x = scores / 2.0 ** (math.frexp(float(scores.abs().max()))[1] - 1)  # a power of two: sums and squares stay in range
+    lowest, highest = torch.aminmax(x)
+    if by in ("min-max", "z-score"):
+        if lowest == highest:
+            return torch.full_like(x, 0.5 if by == "min-max" else 0.0)
+        return (x - lowest) / (highest - lowest) if by == "min-max" else (x - x.mean()) / x.std(correction=0)
+    whole = {"mean": x.mean(), "sum": x.sum(), "max": highest}[by]
+    return x / whole if whole > 0 else scores

@@ -20,12 +20,17 @@ $ secateur inspect --model torchvision:resnet50 --html resnet50.html
 $ secateur inspect --model torchvision:resnet50 --frozen 'layer1.*'
 $ secateur inspect --model timm:deit_tiny_patch16_224 --kinds head,neuron
 $ secateur inspect --model mypackage.nets:make --input 1,3,64,64 --json
+$ secateur inspect --model resnet20 --weights W.safetensors --redundancy
 $ secateur inspect --model resnet20 --weights half.safetensors
 
 The last one shows a file that `secateur prune` wrote."""
 
 Members = Annotated[
     bool, option("--members", None, "List each tensor of each group, and everything that is frozen.", OUTPUT)
+]
+Redundant = Annotated[
+    bool,
+    option("--redundancy", None, "Say how redundant the weights of each group are, by three statistics.", OUTPUT),
 ]
 Html = Annotated[
     Path | None,
@@ -41,6 +46,7 @@ def inspect(
     frozen: Frozen = None,
     kinds: Kinds = None,
     members: Members = False,
+    redundancy: Redundant = False,
     html: Html = None,
     json: Json = False,
 ) -> None:
@@ -50,14 +56,19 @@ def inspect(
     channel, say. "Saved" is what removing one unit of the group alone saves: MACs of one forward on the example input,
     and parameters. "Share" is the part of the model's MACs that goes with all units of the group; shares overlap, since
     a layer counts for what it reads and for what it writes.
+
+    Redundancy, from 0 to 1: "spectral", how far the rank of a group's weights falls short; "similar", how close each
+    unit is to another; "magnitude", how few units hold the energy; "combined", what the three leave beyond chance.
     """
     from ..report.inventory import inventory
     from .inputs import example_of, graph_of, model_of_any
+    from .redundancy import redundancy as redundancy_of
+    from .redundancy import show_redundancy
 
     with only_json(json):
         net = model_of_any(model, classes, weights)
         graph = graph_of(net, example_of(model, input), frozen, kinds)
-        found = inventory(graph) | {"model": model}
+        found = inventory(graph) | {"model": model, "redundancy": redundancy_of(graph) if redundancy else None}
         asked: dict[str, Any] = {"--model": [model], "--weights": [weights], "--classes": [classes], "--input": [input]}
         asked |= {"--frozen": frozen or [], "--kinds": [kinds], "--html": [html]}
         page = html and draw(graph, html, model, typed(asked))
@@ -65,6 +76,8 @@ def inspect(
         emit(found | {"html": page and str(page)})
     else:
         show(graph, found, members)
+        if redundancy:
+            show_redundancy(found["redundancy"])
         if page:
             console().print(f"network: {page}", soft_wrap=True)
 

@@ -36,7 +36,7 @@ class Schedule(str, Enum):
 class Toward(str, Enum):
     """How what is left falls over the steps of pruning."""
 
-    LINEAR, CUBIC, GEOMETRIC = "linear", "cubic", "geometric"
+    LINEAR, CUBIC, GEOMETRIC, HALVING = "linear", "cubic", "geometric", "halving"
 
 
 class Arm(str, Enum):

@@ -105,7 +105,8 @@ Steps = Annotated[
     ),
 ]
 StepsSchedule = Annotated[
-    Toward, option("--steps-schedule", "NAME", "What is left after each step: linear, cubic or geometric.", CHOICE)
+    Toward,
+    option("--steps-schedule", "NAME", "What is left after each step: linear, cubic, geometric or halving.", CHOICE),
 ]
 Out = Annotated[
     Path | None,

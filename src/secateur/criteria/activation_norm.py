@@ -34,6 +34,11 @@ class ActivationNorm(Criterion):
         """(units,). Raises `BadModel` with `weights` where no layer that reads the group has any of its own."""
         found = evidence.of("activations", group.name)
         if not self.weights:
+            if not found["told"].all():
+                raise BadModel(
+                    f"examples of a batch cannot be told apart where group {group.name!r} is read; use "
+                    f'"mean-activation", batches of one example, or frozen={group.name!r}'
+                )
             return found["energy"].sqrt()[found["new"]].sum(0)
         if not found["weighs"].any():
             raise BadModel(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import BadModel
+from ..errors import BadModel, UnknownName
 from ..evidence.base import Evidence
+from ..graph.record import Writer
 from ..groups.group import Group, Source
 from ..registry import Registry
 
-Reduction = Literal["mean", "sum", "first"]
+Reduction = Literal["mean", "sum", "first", "max", "min", "l2", "prod"]
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,27 @@ def rows(group: Group, evidence: Evidence) -> Iterator[Tensor]:
 
 
 def written(group: Group, evidence: Evidence) -> Iterator[tuple[Tensor, Source]]:
-    """Each weight that writes the group, once, and where. Raises `BadModel`."""
-    for source in {s.writer.weight: s for s in group.sources}.values():
+    """Each weight that writes the group, once, and where; projection shortcuts before the rest. Raises `BadModel`.
+
+    Of a weight norm or another parametrization, the weight that the layer multiplies with; what a layer makes of its
+    weight in its own forward, as where it standardises it, cannot be seen, and the weight is taken as it is stored.
+    """
+    once = {s.writer.weight: s for s in group.sources}.values()
+    for source in sorted(once, key=lambda s: not s.projection):
         writer = source.writer
         if writer.weight is None:
             raise BadModel(
                 f"group {group.name!r} is written by {writer.path!r}, whose weight is computed from others; use a "
                 f"criterion that does not look at weights, or frozen={group.name!r}"
             )
-        yield evidence.weight(writer.weight), source
+        yield _multiplied(evidence, writer, evidence.weight(writer.weight)), source
+
+
+def _multiplied(evidence: Evidence, writer: Writer, stored: Tensor) -> Tensor:
+    if not writer.computed:
+        return stored
+    made = getattr(evidence.model.get_submodule(writer.path), "weight", None)
+    return made.detach() if isinstance(made, Tensor) and made.shape == stored.shape else stored
 
 
 def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -76,11 +89,17 @@ def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torc
     return taken.reshape(len(index), -1).to("cpu", dtype)
 
 
-def _rowwise(weight: Tensor, source: Source, f: Callable[[Tensor], Tensor]) -> Tensor:
-    """As `f` of all rows, a few rows at a time: large weights are never copied whole."""
+def parts(weights: Sequence[Tensor], source: Source) -> Iterator[list[Tensor]]:
+    """`part` of each of several tensors of one shape, a few units at a time: none is ever copied whole."""
     units = len(source.rows)
-    step = max(1, CHUNK * units // max(weight.numel(), 1))
-    return torch.cat([f(part(weight, source, slice(a, a + step))) for a in range(0, units, step)])
+    step = max(1, CHUNK * units // max(weights[0].numel(), 1))
+    for a in range(0, units, step):
+        yield [part(weight, source, slice(a, a + step)) for weight in weights]
+
+
+def _rowwise(weight: Tensor, source: Source, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """As `f` of all rows."""
+    return torch.cat([f(rows) for (rows,) in parts([weight], source)])
 
 
 def reduce_rows(
@@ -89,19 +108,52 @@ def reduce_rows(
     """One score per unit from one score per unit and writing layer. `rowwise`: f looks at each row alone.
 
     "mean" divides each layer's scores by their mean before averaging, so that no layer drowns the others by its scale
-    alone; "sum" adds them as they are; "first" takes the first writing layer.
+    alone. "first" takes one layer alone: the projection shortcut, a 1x1 convolution around a branch, where there is one
+    (the first of several), else the first layer that writes. All others take each unit's scores as they are: "sum"
+    adds them, "l2" is the root of the sum of their squares, "max", "min" and "prod" are the largest, the smallest and
+    the product. Of one layer all are its scores, "l2" without their sign. Raises `UnknownName` for another reduction,
+    and `BadModel` for a product that is beyond what floats can hold.
     """
-    found = written(group, evidence)
-    return combined([_rowwise(w, s, f) if rowwise else f(part(w, s, slice(None))) for w, s in found], reduction)
+    return combined(list(per_writer(group, evidence, f, rowwise=rowwise)), reduction)
+
+
+def per_writer(
+    group: Group, evidence: Evidence, f: Callable[[Tensor], Tensor], *, rowwise: bool = False
+) -> Iterator[Tensor]:
+    """`f` of the rows of each weight that writes the group, (units,), projections first. Raises `BadModel`."""
+    for weight, source in written(group, evidence):
+        yield _rowwise(weight, source, f) if rowwise else f(part(weight, source, slice(None)))
 
 
 def combined(each: list[Tensor], reduction: Reduction) -> Tensor:
     """(units,) from the (units,) of each writing layer, by the reductions of `reduce_rows`."""
+    if reduction not in get_args(Reduction):
+        raise UnknownName("reduction", reduction, get_args(Reduction))
     if reduction == "first":
         return each[0]
-    if reduction == "sum":
-        return torch.stack(each).sum(0)
+    if reduction != "mean":
+        return _AS_THEY_ARE[reduction](torch.stack(each))
     if len(each) == 1:
         return each[0]
     scale = torch.stack([e.mean() for e in each])
     return torch.stack([e / s if s > 0 else e for e, s in zip(each, scale, strict=True)]).mean(0) * scale.mean()
+
+
+def _product(each: Tensor) -> Tensor:
+    found = each.prod(0)
+    sound = (torch.isfinite(each) & (each != 0)).all(0)
+    if (sound & ((found == 0) | ~torch.isfinite(found))).any():
+        raise BadModel(
+            f"reduction='prod': the product of the scores of {len(each)} layers is beyond what floats can hold; use "
+            "'mean' or 'sum'"
+        )
+    return found
+
+
+_AS_THEY_ARE: dict[str, Callable[[Tensor], Tensor]] = {  # (layers, units) -> (units,)
+    "sum": lambda each: each.sum(0),
+    "max": lambda each: each.amax(0),
+    "min": lambda each: each.amin(0),
+    "l2": lambda each: torch.linalg.vector_norm(each, dim=0),
+    "prod": _product,
+}

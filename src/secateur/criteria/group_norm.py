@@ -27,10 +27,12 @@ from .base import Criterion, combined, criterion, written
 class GroupNorm(Criterion):
     """s_k = sum of |w|^p over all slices of unit k: of layers that write it, that read it, and scales of norms."""
 
-    reduction: Literal["sum", "mean"] = "sum"
+    reduction: Literal["sum", "mean", "max", "min", "l2", "prod"] = "sum"
     p: float = 2.0
 
     def __post_init__(self) -> None:
+        if self.reduction == "first":  # type: ignore[comparison-overlap]  # of layers that write; here all members count
+            raise BadOption("reduction='first': a group of members has no first; give sum, mean, max, min, l2 or prod")
         if not 0 < self.p < float("inf"):
             raise BadOption(f"p={self.p!r}: give a power above 0, such as 2")
 

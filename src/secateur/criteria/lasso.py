@@ -5,9 +5,10 @@ Claim: a LASSO regression of what the next layer gives on what each channel adds
 channels that others can stand in for; the weights are then refitted by least squares (`repair="reconstruct"`).
 `choose` is the paper's: the penalty is such that as many channels stay as asked for. The authors' code finds it by
 bisection and lets up to a tenth more stay; here it is read off the exact path, and the number is exact. Departures: all
-sampled rows count, not at most 400 of them; coefficients and weights do not take turns (an option of that code); of
-several readers each counts by its relative error, one coefficient for all; what other groups bring to a reader is left
-as it is.
+sampled rows count, not at most 400 of them; coefficients and weights do not take turns (an option of that code); that
+code has one intercept in all, here each output has one, as it has in the refit, and none where the refit has no place
+for it (a bias, or the mean of a norm right behind); of several readers each counts by its relative error, one
+coefficient for all; what other groups bring to a reader is left as it is.
 
 `score`, for rankings across groups, is the largest penalty at which a unit is in, from the exact path. For uncorrelated
 units this is their share of the energy, which falls as units grow in number, so groups are not on one scale.
@@ -17,12 +18,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..evidence.base import Evidence
-from ..evidence.contributions import contributions
+from ..evidence.contributions import problem
 from ..evidence.lasso_solver import Vector, entries, lasso_count, lasso_path
 from ..groups.group import Group
 from .base import Criterion, criterion
@@ -45,5 +45,6 @@ class Lasso(Criterion):
         return torch.from_numpy(lasso_count(*self._problem(group, evidence), count))
 
     def _problem(self, group: Group, evidence: Evidence) -> tuple[Vector, Vector]:
-        gram = contributions(group, evidence, intercept=self.intercept).sum(0).numpy()
-        return gram, np.asarray(gram.sum(1))
+        found = problem(group, evidence, intercept=self.intercept)
+        gram = found.between.sum(0)
+        return gram.numpy(), (gram.sum(1) + found.lacks.sum(0)).numpy()

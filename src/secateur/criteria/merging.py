@@ -72,6 +72,7 @@ class Saliency:
         if kin is not None:
             self._distances[kin[:, None] != kin] = math.inf
         self._outgoing, self._entries = outgoing.clone(), entries
+        self._lengths = rows.square().sum(1)
         self.matrix = self._cost(slice(None))
         self._lowest, self._into = self.matrix.min(0)
 
@@ -80,6 +81,10 @@ class Saliency:
         means = self._outgoing.diagonal()[units].clamp_min(0) / max(self._entries, 1)
         distances = self._distances[:, units]
         return torch.where(distances.isinf(), math.inf, means * distances)
+
+    def alone(self) -> Tensor:
+        """(units,): what it costs that each goes and none takes over, w_i = 0."""
+        return self._outgoing.diagonal().clamp_min(0) / max(self._entries, 1) * self._lengths
 
     def lowest(self) -> Step | None:
         """The cheapest merge; None where there is none left."""

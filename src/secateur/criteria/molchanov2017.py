@@ -4,7 +4,8 @@ Networks for Resource Efficient Inference", ICLR 2017 (1611.06440), sec. 2.2, wi
 Claim: a feature map z whose dC/dz * z averages to little over its positions can go: to first order that is the change
 of the cost. Examples are told apart: the absolute value is taken before the mean over them. Departures: z is what
 layers read of a unit, after all activations, and where several layers read it their sums are added before they are
-divided by the positions of the one that reads most; the term for FLOPs, which asks for costs, is left to the allocator ("ranked" with per_macs).
+divided by the positions of the one that reads most; the term for FLOPs, which asks for costs, is left to the allocator
+("ranked" with per_macs).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Claim: with the Gram matrix of a layer's inputs as the Hessian, the same for eac
 the layer makes once all other weights are adjusted. Departures: the paper removes single weights; its code ranks them
 once and adjusts with the first inverse throughout. Here a unit is all that readers hold of a channel (a block of the
 inverse), and after each removal weights and inverse are updated, so that the error is exactly that of a least-squares
-refit of the remaining columns. `exact=False` ranks once. The intercept is the paper's extra input for the bias.
+refit of the remaining columns. `exact=False` ranks once. The intercept is the paper's extra input for the bias; where
+neither a bias nor a norm right behind the layer has a place for it, there is none.
 
 Scores are the relative error of the readers once a unit and all with lower scores are gone and the rest is refitted
 (with `exact=False`, once it alone is gone): one scale for all groups, a fraction of what their readers give.
@@ -19,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..evidence.base import Evidence
-from ..evidence.contributions import layers_of, rising
-from ..evidence.least_squares import Elimination, eliminate
+from ..evidence.contributions import Aimed, layers_of, rising
+from ..evidence.least_squares import Elimination, Layer, eliminate, solve
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -38,9 +39,16 @@ class OBSChannel(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        layers = layers_of(group, evidence, intercept=self.intercept)
+        layers = [_fitted(x, self.ridge) for x in layers_of(group, evidence, intercept=self.intercept)]
         if not layers:
             return rising(torch.arange(group.size), torch.zeros(group.size))
         if self.exact:
             return rising(*eliminate(layers, ridge=self.ridge))
         return torch.stack([Elimination(x, self.ridge).costs() for x in layers]).sum(0)
+
+
+def _fitted(layer: Aimed, ridge: float) -> Layer:
+    """The layer with the weights that bring it nearest to what it shall give, while all units are there."""
+    if layer.lacks is None:
+        return layer
+    return Layer(layer.gram, layer.weight + solve(layer.gram, layer.lacks, ridge).T, layer.columns)

@@ -29,4 +29,6 @@ class TaylorBN(Criterion):
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,). Raises `BadModel` where a layer that writes the group has no batch norm behind it."""
         found = evidence.of("norm_gradients", group.name)
-        return combined(list(found["square"] / found["count"]), self.reduction)
+        projections = {s.writer.norm.weight: s.projection for s in group.sources if s.writer.norm}.values()
+        each = zip(projections, found["square"] / found["count"], strict=True)
+        return combined([row for _, row in sorted(each, key=lambda pair: not pair[0])], self.reduction)

@@ -4,8 +4,9 @@
 Claim: the channels that go are those whose summed contribution to what the next layer gives is smallest, found greedily
 one by one; that layer's own output, not the filters, says which. Departures: the paper draws one filter and one place
 at random for each sample, here all outputs at each sampled place count; of several readers each counts by its relative
-error; what other groups bring to a reader is left as it is. The paper then scales each kept channel by least squares
-(`evidence.contributions.rescale`); `repair="reconstruct"` refits every weight of the reader, which holds that fit.
+error; what other groups bring to a reader is left as it is. The paper then scales each kept channel by least squares,
+as `methods.layerwise.layerwise(criterion="thinet", refit="scale")` does; `repair="reconstruct"` refits every weight of
+the reader, which holds that fit.
 
 Scores are the relative error of the readers once a unit and all with lower scores are gone and nothing is refitted:
 one scale for all groups, a fraction of what their readers give.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..evidence.base import Evidence
-from ..evidence.contributions import contributions, rising, thinet_greedy
+from ..evidence.contributions import problem, rising, thinet_greedy
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -33,4 +34,5 @@ class ThiNet(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        return rising(*thinet_greedy(contributions(group, evidence, intercept=False).sum(0)))
+        found = problem(group, evidence, intercept=False)
+        return rising(*thinet_greedy(found.between.sum(0), found.lacks.sum(0), found.error))

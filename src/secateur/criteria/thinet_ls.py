@@ -3,7 +3,7 @@
 Claim: none of the paper's, which chooses channels as if the others stayed as they are and only then rescales those that
 are left, so that of two equal channels neither looks superfluous. Departure: here the channel goes whose loss costs
 least once all others are rescaled, one factor a channel and reader; one of two equal channels costs nothing. An
-intercept is fitted with them (`intercept=False` does without), as `repair="reconstruct"` has one.
+intercept is fitted with them (`intercept=False` does without) where `repair="reconstruct"` has a place for one.
 
 Scores are the relative error of the readers once a unit and all with lower scores are gone and the rest is rescaled:
 one scale for all groups, a fraction of what their readers give.
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..evidence.base import Evidence
-from ..evidence.contributions import contributions, rising
-from ..evidence.least_squares import Layer, eliminate
+from ..evidence.contributions import problem, rising
+from ..evidence.least_squares import Layer, eliminate, solve
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -35,6 +35,10 @@ class ThiNetLS(Criterion):
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""
-        one, each = torch.ones(1, group.size, dtype=torch.float64), torch.arange(group.size)[:, None]
-        grams = contributions(group, evidence, intercept=self.intercept)
-        return rising(*eliminate([Layer(gram, one, each) for gram in grams], ridge=self.ridge))
+        each = torch.arange(group.size)[:, None]
+        found = problem(group, evidence, intercept=self.intercept)
+        layers = []
+        for gram, lacks in zip(found.between, found.lacks, strict=True):
+            factors = 1.0 + solve(gram, lacks[:, None], self.ridge)  # the best while all are there
+            layers.append(Layer(gram, factors.T, each))
+        return rising(*eliminate(layers, ridge=self.ridge))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 from ..graph.record import Contraction
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
+from .pooled import Maps, Pooling
 from .readers import Read, Reader
 
 CHUNK = 2**19  # values that are looked at at a time, so that they stay in the processor's cache
@@ -21,10 +25,15 @@ SUMS = ("zeros", "sum", "absolute", "square", "energy")
 class Activations(Collector):
     """Of each group and each layer that reads it, in the order they run, (readers, units):
 
-    sums over examples and positions of `zeros` [x = 0], `sum` x, `absolute` |x|, `square` x^2; `energy`, the sum over
+    sums over examples and positions of `sum` x, `absolute` |x|, `square` x^2; `energy`, the sum over
     examples of (mean over positions of |x|)^2; the `lowest` and `highest` x; `weighted`, the sum over the layer's
     weights w that meet the unit of |w| * sqrt(sum x^2). (readers,): `count` of values of a unit seen; `new`, whether
-    the layer reads another tensor than the layer that read before it; `weighs`, whether its weights are a parameter.
+    the layer reads another tensor than the layer that read before it; `weighs`, whether its weights are a parameter;
+    `told`, whether examples could be told apart, without which `energy` is none.
+
+    `zeros` [x = 0], their lowest x, `floor`, and the number of values looked at, `places` (readers,), are of the maps
+    in front of pooling where the layer reads pooled ones; `whole` (readers,) whether that is more than one value of a
+    unit for each example, or of maps that were found. All else is of what is read.
     """
 
     reads = True
@@ -33,6 +42,12 @@ class Activations(Collector):
         super().__init__(graph, sampling)
         self._held: dict[int, tuple[Reader, Seen, bool]] = {}  # by number of the reader
         self._last: tuple[Tensor, int, Seen] | None = None  # and the tensor's version when it was read
+        self._pooling = Pooling()
+        self._mixed: set[int] = set()
+
+    def watching(self) -> AbstractContextManager[Any]:
+        """Pooling."""
+        return self._pooling
 
     def read(self, read: Read) -> None:
         """One more."""
@@ -40,48 +55,69 @@ class Activations(Collector):
             return
         new = self._last is None or not _same(read.x, *self._last[:2])
         if self._last is None or new:
-            self._last = read.x, read.x._version, Seen.of(read)
+            self._last = read.x, read.x._version, Seen.of(read, self._pooling.behind(read.x))
         seen, number = self._last[2], read.reader.contraction.number
         if number in self._held:
             _, before, was_new = self._held[number]
             seen, new = seen.plus(before), new or was_new
         self._held[number] = read.reader, seen, new
+        self._mixed |= {number} if read.mixed is not None else set()
 
     def batch(self, *_: object) -> None:
-        """Let go of what was read last."""
+        """Let go of what was read last, and of what was pooled."""
         self._last = None
+        self._pooling.forget()
 
     def values(self) -> dict[str, Fields]:
         """By group."""
         found: dict[str, list[Fields]] = {}
-        for _, (reader, seen, new) in sorted(self._held.items()):
+        for number, (reader, seen, new) in sorted(self._held.items()):
+            facts = {"new": torch.tensor(new), "told": torch.tensor(number not in self._mixed)}
             held = by_position(self.graph, reader.contraction)
             weights = None if held is None else held.abs().sum(1).to("cpu", torch.float64)
             for name in reader.groups:
                 fields = seen.by_unit(name, reader, weights)
-                found.setdefault(name, []).append({**fields, "new": torch.tensor(new)})
+                found.setdefault(name, []).append(fields | facts)
         return {name: {f: torch.stack([e[f] for e in each]) for f in each[0]} for name, each in found.items()}
 
 
+@dataclass(frozen=True, eq=False)
 class Seen:
     """Sums of what one layer read, by position along the axis: (5, positions), (positions,) and how many rows."""
 
-    def __init__(self, sums: Tensor, lowest: Tensor, highest: Tensor, rows: int) -> None:
-        self.sums, self.lowest, self.highest, self.rows = sums, lowest, highest, rows
+    sums: Tensor
+    lowest: Tensor
+    highest: Tensor
+    rows: int
+    floor: Tensor  # (positions,) the lowest where zeros are counted
+    places: float  # how many values zeros are counted among
+    whole: bool
 
     @classmethod
-    def of(cls, read: Read) -> Seen:
-        """One reading, in float64."""
+    def of(cls, read: Read, maps: Maps | None = None) -> Seen:
+        """One reading, in float64; of zeros, in what stood behind it."""
         x = read.by_example(read.x)  # (examples, rest, positions along the axis)
         found = [_sums(part) for part in _chunks(x)]
         sums = torch.stack([f[0] for f in found]).sum(0)
         low, high = (torch.stack([f[i] for f in found]) for i in (1, 2))
-        return cls(sums, low.amin(0), high.amax(0), x.shape[0] * x.shape[1])
+        low, high, rows = low.amin(0), high.amax(0), x.shape[0] * x.shape[1]
+        if maps is None:
+            return cls(sums, low, high, rows, low, rows, x.shape[1] > 1)
+        zeros, lowest = (read.by_example(t).to("cpu", torch.float64) for t in (maps.zeros, maps.lowest))
+        sums[SUMS.index("zeros")] = zeros.sum((0, 1))
+        return cls(sums, low, high, rows, lowest.amin((0, 1)), rows * maps.values, True)
 
     def plus(self, other: Seen) -> Seen:
         """Both."""
-        low, high = torch.minimum(self.lowest, other.lowest), torch.maximum(self.highest, other.highest)
-        return Seen(self.sums + other.sums, low, high, self.rows + other.rows)
+        return Seen(
+            self.sums + other.sums,
+            torch.minimum(self.lowest, other.lowest),
+            torch.maximum(self.highest, other.highest),
+            self.rows + other.rows,
+            torch.minimum(self.floor, other.floor),
+            self.places + other.places,
+            self.whole and other.whole,
+        )
 
     def by_unit(self, group: str, reader: Reader, weights: Tensor | None) -> Fields:
         """(units,) of each field."""
@@ -90,10 +126,14 @@ class Seen:
         norms = self.sums[SUMS.index("square")].sqrt()
         return {
             **fields,
+            "zeros": fields["zeros"].round(),  # those of a map, shared out and added up again
             "lowest": self.lowest[index].amin(1),
             "highest": self.highest[index].amax(1),
+            "floor": self.floor[index].amin(1),
             "weighted": reader.per_unit(group, torch.zeros_like(norms) if weights is None else weights * norms),
             "count": torch.tensor(self.rows * index.shape[1]),
+            "places": torch.tensor(round(self.places * index.shape[1])),
+            "whole": torch.tensor(self.whole or index.shape[1] > 1),
             "weighs": torch.tensor(weights is not None),
         }
 

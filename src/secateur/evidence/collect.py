@@ -16,7 +16,7 @@ from ..graph.example import as_call, map_tensors, results, tensors
 from ..graph.trace import undisturbed
 from ..groups.graph import Graph
 from .base import COLLECTORS, Batches, Collector, Evidence, Loss, Sampling, from_data, pairs
-from .readers import Layout, Read, Reader, at_readers, layout, readers
+from .readers import Known, Layout, Read, Reader, at_readers, layout, layouts, readers
 
 
 def collect(
@@ -100,9 +100,9 @@ class _Watch:
         examples = count_examples(inputs)
         for c in self._collectors:
             c.examples = examples
-        alone: dict[int, Tensor] | str = {}
+        known: dict[int, Known] = {}
         if self._interested and examples > 1 and not self._layouts:
-            alone = self._first(inputs, examples)
+            known = self._again(inputs, examples)
         numbers: Any = WeakTensorKeyDictionary()
 
         def see(reader: Reader, x: Tensor, axis: int) -> None:
@@ -116,9 +116,7 @@ class _Watch:
 
             at, mine = reader.contraction.number, x.detach()
             if examples > 1 and at not in self._layouts:
-                known = alone if isinstance(alone, str) else alone.get(at)
-                missed = "it is not read for one example alone" if known is None else known
-                self._layouts[at] = missed if isinstance(missed, str) else layout(mine, missed, axis, examples)
+                self._layouts[at] = layout(mine, axis, examples, known.get(at, []))
             base = x if x._base is None else x._base
             tensor = numbers.setdefault(base, len(numbers)), base._version
             read = Read(
@@ -140,19 +138,16 @@ class _Watch:
             x = c.gate(reader, x, axis)
         return x
 
-    def _first(self, inputs: Any, examples: int) -> dict[int, Tensor] | str:
-        """What layers read of the first example alone; or why it cannot be known."""
-        found: dict[int, Tensor] = {}
+    def _again(self, inputs: Any, examples: int) -> dict[int, Known]:
+        """What layers read of the first example, by number, from a batch of nothing else."""
+        found: dict[int, Known] = {}
 
         def see(reader: Reader, x: Tensor, axis: int) -> None:
-            found[reader.contraction.number] = x.detach()
+            found[reader.contraction.number] = layouts(x.detach(), axis, examples)
 
-        first = map_tensors(inputs, lambda t: t[:1] if t.dim() and len(t) == examples else t)
-        try:
-            with torch.no_grad(), at_readers(self._graph, self._readers, see):
-                torch.func.functional_call(self._graph.model, self._held, *as_call(first))
-        except Exception as error:  # whatever a user's model raises on a batch of one is theirs
-            return f"the model does not run on one example alone ({error})"
+        same = map_tensors(inputs, lambda t: t[:1].expand_as(t).clone() if t.dim() and len(t) == examples else t)
+        with torch.no_grad(), at_readers(self._graph, self._readers, see):
+            torch.func.functional_call(self._graph.model, self._held, *as_call(same))
         return found
 
 

@@ -27,7 +27,7 @@ _PRODUCTS = {"addmm": 1, "baddbmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "__matmul
 _LAYERS = {"linear", *(f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3))}
 
 CHUNK = 2**19  # products that are held at a time
-ALIKE = 0.05  # of the largest value: what rounding may change between an example alone and in a batch
+ALIKE = 1e-3  # of the largest value: what rounding may change between batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +57,30 @@ class Layout:
         return here.unflatten(at, sizes).movedim(at + self.inner, 0).reshape(examples, -1, here.shape[-1])
 
 
-def layout(x: Tensor, alone: Tensor, axis: int, examples: int) -> Layout | str:
-    """How examples lie, told from what the layer reads of the first example alone; or why they cannot be told apart."""
-    if x.dim() != alone.dim():
-        return "it has other axes for one example alone"
-    grown = [d for d in range(x.dim()) if x.shape[d] != alone.shape[d]]
-    if len(grown) != 1 or grown[0] == axis or x.shape[grown[0]] != examples * alone.shape[grown[0]]:
-        return "no axis of it grows with the number of examples"
-    ways = [Layout(grown[0]), *([Layout(grown[0], inner=True)] if alone.shape[grown[0]] > 1 else [])]
-    expected = ways[0].split(alone, axis, 1)[0].double()
-    apart = [float((w.split(x, axis, examples)[0].double() - expected).abs().max()) for w in ways]
-    if not min(apart) <= ALIKE * float(expected.abs().max()):
-        return "what it reads of an example depends on the others of the batch"
-    return ways[apart.index(min(apart))]
+Known = list[tuple[Layout, Tensor]]
+
+
+def layouts(x: Tensor, axis: int, examples: int) -> Known:
+    """Of a batch of one example again and again: the layouts in which all are alike, and what they say the example is.
+
+    (rest, positions along `axis`) each.
+    """
+    axes = [d for d in range(x.dim()) if d != axis and x.shape[d] and x.shape[d] % examples == 0]
+    found = [(w, w.split(x, axis, examples)) for d in axes for w in (Layout(d), Layout(d, inner=True))]
+    return [(w, parts[0].clone()) for w, parts in found if _alike(parts, parts[:1])]
+
+
+def layout(x: Tensor, axis: int, examples: int, known: Known) -> Layout | str:
+    """That in which the first example is what it is in a batch of its kind; or why examples cannot be told apart."""
+    if not known:
+        return "no axis of it goes with examples"
+    fit = (w for w, expected in known if _alike(w.split(x, axis, examples)[0], expected))
+    return next(fit, "what it reads of an example depends on the others of the batch")
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    return bool((a.double() - b.double()).abs().max() <= ALIKE * b.double().abs().max())
 
 
 @dataclass(eq=False)

@@ -97,6 +97,7 @@ class Residual:
     rest: int  # how many values, all None, it gives beside its result in a tuple; -1: a tensor alone
     alone: bool  # whether it is called with its input and nothing else
     axis: Axis = field(default_factory=lambda: np.zeros(1, dtype=np.int64))  # (1,) the label that says it is there
+    given: tuple[tuple[Axis, ...], ...] = ()  # labels of each axis of its result, call by call
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ activations that leave it as it is (a ReLU, of what came from a ReLU).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from .example import results
-from .labels import Labels
+from .labels import Axis, Labels
 from .record import Residual
 
 _ADDS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
@@ -29,6 +29,9 @@ def joins(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bo
 _SAME = {"view", "reshape", "flatten", "unsqueeze", "squeeze", "contiguous", "clone", "detach", "to", "dropout"}
 _IDEMPOTENT = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_"}
 _KEEPS = {"max_pool2d", "max_pool1d", "max_pool3d"}  # what an idempotent activation leaves alone, it leaves alone after
+
+
+_Found = tuple[Residual, Tensor] | None  # a call of a residual block, and its result
 
 
 @dataclass(eq=False)
@@ -57,7 +60,7 @@ class Carriers:
         self._adds = 0
         self._count = 0
         self._entered: list[_Node | None] = []
-        self._found: dict[str, list[Residual | None]] = {}
+        self._found: dict[str, list[_Found]] = {}
 
     def _node(self, tensor: Tensor) -> _Node:
         if id(tensor) not in self._nodes:
@@ -109,7 +112,7 @@ class Carriers:
         """It has raised."""
         self._entered.pop()
 
-    def _residual(self, path: str, entered: _Node | None, args: Any, kwargs: Any, output: Any) -> Residual | None:
+    def _residual(self, path: str, entered: _Node | None, args: Any, kwargs: Any, output: Any) -> _Found:
         rest = output[1:] if isinstance(output, tuple) else ()
         first = output[0] if isinstance(output, tuple) and output else output
         if entered is None or not isinstance(first, Tensor) or any(r is not None for r in rest):
@@ -126,18 +129,20 @@ class Carriers:
         if not any(s.path == path for s in steps if s.add >= 0):
             return None  # nothing is added here, but in a block inside
         form = "tuple" if isinstance(output, tuple) else "tensor"
-        return Residual(path, joins, len(rest) if form == "tuple" else -1, len(args) == 1 and not kwargs)
+        return Residual(path, joins, len(rest) if form == "tuple" else -1, len(args) == 1 and not kwargs), first
 
-    def residuals(self, labels: Labels) -> tuple[Residual, ...]:
+    def residuals(self, labels: Labels, axes: Callable[[Tensor], tuple[Axis, ...]]) -> tuple[Residual, ...]:
         """The outermost residual blocks, in the order they first ran, each with a label of its own."""
         found: list[Residual] = []
         for path, calls in self._found.items():
             blocks = [c for c in calls if c is not None]
             if len(blocks) == len(calls):
-                joins = tuple(j for b in blocks for j in b.joins)
-                found.append(Residual(path, joins, blocks[0].rest, all(b.alone for b in blocks)))
+                each = [block for block, _ in blocks]
+                joins, alone = tuple(j for b in each for j in b.joins), all(b.alone for b in each)
+                given = tuple(axes(result) for _, result in blocks)
+                found.append(Residual(path, joins, each[0].rest, alone, given=given))
         outer = [r for r in found if not any(r.path.startswith(f"{o.path}.") for o in found)]
-        return tuple(Residual(r.path, r.joins, r.rest, r.alone, labels.fresh(1)) for r in outer)
+        return tuple(replace(r, axis=labels.fresh(1)) for r in outer)
 
 
 def _ways(node: _Node, target: _Node) -> Iterator[list[_Step | None]]:

@@ -266,7 +266,7 @@ class Tracer(Watch):
             for axis in (*self.axes(tensor), self.numbers.axis(tensor, "number", "mixed")):
                 if axis is not None:
                     self.freeze(axis, "reaches the model's output")
-        residuals = self.carriers.residuals(self.labels)
+        residuals = self.carriers.residuals(self.labels, self.axes)
         roles = np.zeros(self.labels.count, dtype=np.int16)
         for axis, role in self._marks:
             roles[axis] |= role

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..graph.labels import Axis
 from ..graph.record import IN, OUT, STACKED, Trace, Writer, is_expert
 from .group import Group, Member, Source, Units, kind_name, role_name
+from .projection import with_projections
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -107,7 +108,8 @@ def find_groups(trace: Trace) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
     for writer in trace.writers:
         for number, index in _split(writer.axis, trace, owner, unit, families):
             sources[number].append(_source(writer, index, members[number]))
-    return _assemble(trace, families, members, sources)
+    groups, frozen = _assemble(trace, families, members, sources)
+    return with_projections(trace, owner, groups), frozen
 
 
 def _source(writer: Writer, index: Units, members: list[Member]) -> Source:

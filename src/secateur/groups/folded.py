@@ -50,6 +50,19 @@ def row_tensors(group: Group, model: nn.Module) -> set[str]:
     return {name for name in names if name is not None}
 
 
+def between(group: Group, model: nn.Module) -> dict[str, Tensor]:
+    """What holds a part of each unit and neither writes nor reads it: tensor name -> (units, numbers)."""
+    written = row_tensors(group, model)
+    found: dict[str, Tensor] = {}
+    for m in group.members:
+        if m.tensor not in written and not m.reads:
+            held = tensor_of(model, m.tensor)
+            index = torch.from_numpy(m.index.reshape(-1)).to(held.device)
+            rows = held.index_select(m.axis, index).movedim(m.axis, 0).reshape(group.size, -1)
+            found[m.tensor] = torch.cat([found[m.tensor], rows], 1) if m.tensor in found else rows
+    return found
+
+
 def folded_rows(group: Group, model: nn.Module) -> Tensor:
     """For each unit the rows of all layers that write it, folded, each with its bias: (units, numbers) float64.
 

@@ -33,6 +33,7 @@ class Source:
     writer: Writer
     index: Units  # (units, m)
     rows: Units  # (units, n) positions along `writer.weight_axis` of the weight: most often the same
+    projection: bool = False  # whether it is the 1x1 convolution of a shortcut around a branch
 
 
 @dataclass(frozen=True, eq=False)

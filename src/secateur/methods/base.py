@@ -10,7 +10,7 @@ from ..allocation.ranked import Ranked
 from ..cost.budget import Budget
 from ..criteria.base import Criterion
 from ..criteria.l2 import L2
-from ..evidence.base import Batches, Loss
+from ..evidence.base import Batches, Loss, pairs
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..prune import allocate, choose, collect, score
@@ -52,7 +52,7 @@ class Method(Hook):
         seed: int = 0,
     ) -> Plan:
         """Score and allocate. Raises `NeedsData` and what `score` and `allocate` raise."""
-        held = None if batches is None else list(batches)
+        held = None if batches is None else list(pairs(batches))
         evidence = collect(graph, self.criterion, batches=held, loss=loss, seed=seed)
         scores = score(graph, self.criterion, evidence=evidence)
         plan = choose(graph, allocate(graph, scores, budget, allocator=self.allocator), self.criterion, evidence)

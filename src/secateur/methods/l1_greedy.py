@@ -3,8 +3,8 @@
 Claim: when several layers are pruned at once, filters should be ranked by the sums over those inputs that are still
 there, layer by layer from the first to the last; the independent ranking (method `l1`) counts inputs that go as well.
 Departure: the paper sets a ratio for each stage by hand; here widths are those that the independent scores and one
-fraction for every group give, and the greedy sums choose which units fill them. A residual stream is chosen at its
-first layer, when what its later layers read is still whole.
+fraction for every group give, and the greedy sums choose which units fill them. Layers count in the order in which
+they run. A residual stream is chosen at its first layer, when what its later layers read is still whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..groups.graph import Graph
 from ..groups.group import Group, Units
 from ..groups.plan import Plan
 from .base import Method, method
+from .order import in_order
 
 
 @method("l1-greedy")
@@ -51,7 +52,7 @@ class L1Greedy(Method):
         """The widths of the independent plan, filled group by group. Raises what `score` and `allocate` raise."""
         widths = super().plan(graph, budget, batches=batches, loss=loss, seed=seed).widths(graph)
         left, kept = _Left(graph.model), {}
-        for group in graph.groups:
+        for group in in_order(graph):
             order = self.criterion.score(group, left).argsort(descending=True, stable=True)
             top, gone = order.tensor_split([widths[group.name]])
             kept[group.name] = sorted(top.tolist())

@@ -2,9 +2,9 @@
 (1810.02340).
 
 Claim: before any training, |w * dL/dw|, the effect of a factor on each connection, normalised over all of them, says
-which connections a task needs. Gradients are averaged over the examples of all batches before the absolute value is taken,
-for a loss that is a mean over examples; the paper gives one batch. Departures: biases are not pruned (the authors' code prunes every parameter), and batch norms run as in
-evaluation.
+which connections a task needs. Gradients are averaged over the examples of all batches before the absolute value is
+taken, for a loss that is a mean over examples; the paper gives one batch. Departures: biases are not pruned (the
+authors' code prunes every parameter), and batch norms run as in evaluation.
 """
 
 from __future__ import annotations

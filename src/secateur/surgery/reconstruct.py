@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,12 +137,16 @@ def reconstruct(
 
 
 def _readers(graph: Graph, small: Graph, alive: Tensor) -> Iterator[tuple[int, Writer]]:
-    """Contractions that lost inputs, in order, whose weight is a parameter of their own, not grouped or transposed."""
+    """Contractions that lost inputs, in order, whose weight is a parameter of their own, not grouped or transposed.
+
+    Of their own: no other layer multiplies with it or looks words up in it.
+    """
     uses = Counter(c.weight for c in graph.trace.contractions)
+    looked = Counter(w.weight for w in graph.trace.writers)
     still = {c.weight for c in small.trace.contractions}
     writers = {w.weight: w for w in graph.trace.writers if w.groups == 1 and not (w.transposed or w.viewed)}
     for number, c in enumerate(graph.trace.contractions):
-        plain = c.weight in writers and c.weight in still and uses[c.weight] == 1
+        plain = c.weight in writers and c.weight in still and uses[c.weight] == looked[c.weight] == 1
         if plain and not alive[torch.from_numpy(c.labels)].all():
             yield number, writers[c.weight]
 
@@ -193,23 +197,24 @@ def _inputs(
     """
     rows: list[Tensor] = []
     sums: list[Tensor] = []
-    for number, batch in enumerate(batches):
 
-        def before(contraction: Contraction, x: Tensor, number: int = number) -> Tensor:
-            if contraction.number == layer.number:
-                rows.append(sampler.read(x, number, contraction, kernel))
-                if not adds:
-                    raise _Enough
-            return x
+    def before(contraction: Contraction, x: Tensor) -> Tensor:
+        if contraction.number == layer.number:
+            rows.append(sampler.read(x, len(rows), contraction, kernel))
+            if not adds:
+                raise _Enough
+        return x
 
-        def seen(_: int, total: Tensor, scale: Tensor | None, number: int = number) -> None:
-            sums.append(sampler.summed(total, number, layer))
-            raise _Enough
+    def seen(_: int, total: Tensor, scale: Tensor | None) -> None:
+        sums.append(sampler.summed(total, len(sums), layer))
+        raise _Enough
 
-        ops = AtContractions(graph.trace, before, weights=dict(model.named_parameters()))
-        wanted = {layer.number} if adds else set()
-        with suppress(_Enough), undisturbed(model), ops, Sums(ops, wanted, seen):
-            call(model, batch)
+    weights = dict(model.named_parameters())
+    with undisturbed(model):
+        for batch in batches:
+            ops = AtContractions(graph.trace, before, weights=weights)
+            with suppress(_Enough), ops, Sums(ops, {layer.number}, seen) if adds else nullcontext():
+                call(model, batch)
     return torch.cat(rows), torch.cat(sums) if sums else None
 
 
