@@ -142,12 +142,20 @@ class _Watch:
         """What layers read of the first example, by number, from a batch of nothing else."""
         found: dict[int, Known] = {}
 
-        def see(reader: Reader, x: Tensor, axis: int) -> None:
-            found[reader.contraction.number] = layouts(x.detach(), axis, examples)
+        def see(count: int, reader: Reader, x: Tensor, axis: int) -> None:
+            found[reader.contraction.number] = layouts(x.detach(), axis, count)
 
-        same = map_tensors(inputs, lambda t: t[:1].expand_as(t).clone() if t.dim() and len(t) == examples else t)
-        with torch.no_grad(), at_readers(self._graph, self._readers, see):
-            torch.func.functional_call(self._graph.model, self._held, *as_call(same))
+        def run(count: int) -> None:
+            one = map_tensors(
+                inputs, lambda t: t[:1].expand(count, *t.shape[1:]).clone() if t.dim() and len(t) == examples else t
+            )
+            with torch.no_grad(), at_readers(self._graph, self._readers, partial(see, count)):
+                torch.func.functional_call(self._graph.model, self._held, *as_call(one))
+
+        try:
+            run(2)
+        except Exception:  # a model may take batches of one size only; what is wrong with it otherwise comes up again
+            run(examples)
         return found
 
 

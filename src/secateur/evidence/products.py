@@ -121,7 +121,8 @@ class AtProducts(TorchFunctionMode):
                 return TRANSPARENT[func](*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name == "linear" or name in _CONVOLUTIONS or name in _FIRST:
-            with _disable_current_modes():  # others count the products that run
+            # Others count the products that run, and watch calls.
+            with _disable_current_modes(), torch._C.DisableTorchFunction():
                 product = self._product(name, args, kwargs)
                 if product is not None:
                     self._see(product)

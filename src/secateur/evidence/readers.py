@@ -66,21 +66,24 @@ def layouts(x: Tensor, axis: int, examples: int) -> Known:
     (rest, positions along `axis`) each.
     """
     axes = [d for d in range(x.dim()) if d != axis and x.shape[d] and x.shape[d] % examples == 0]
-    found = [(w, w.split(x, axis, examples)) for d in axes for w in (Layout(d), Layout(d, inner=True))]
-    return [(w, parts[0].clone()) for w, parts in found if _alike(parts, parts[:1])]
+    ways = [w for d in axes for w in (Layout(d), Layout(d, inner=True))[: 1 + (x.shape[d] > examples)]]
+    found = [(w, w.split(x, axis, examples)) for w in ways]
+    return [(w, parts[0].clone()) for w, parts in found if _alike(parts[1:], parts[:1])]
 
 
 def layout(x: Tensor, axis: int, examples: int, known: Known) -> Layout | str:
     """That in which the first example is what it is in a batch of its kind; or why examples cannot be told apart."""
     if not known:
         return "no axis of it goes with examples"
-    fit = (w for w, expected in known if _alike(w.split(x, axis, examples)[0], expected))
+    fit = (w for w, e in known if x.shape[w.axis] % examples == 0 and _alike(w.split(x, axis, examples)[0], e))
     return next(fit, "what it reads of an example depends on the others of the batch")
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are the same but for rounding."""
-    return bool((a.double() - b.double()).abs().max() <= ALIKE * b.double().abs().max())
+    return a.shape[-2:] == b.shape[-2:] and bool(
+        (a.double() - b.double()).abs().max() <= ALIKE * b.double().abs().max()
+    )
 
 
 @dataclass(eq=False)
