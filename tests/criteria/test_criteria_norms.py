@@ -174,14 +174,9 @@ def test_l1_counts_no_scale_and_each_slice_once():
     np.testing.assert_allclose(scaled, expected, rtol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_l1_of_readers_is_refused_where_it_makes_no_sense():
+def test_l1_of_readers_with_their_first_alone_is_refused():
     with pytest.raises(BadOption, match="consumers=True and reduction='first'"):
         L1("first", consumers=True)
-    for norm in (nn.utils.parametrizations.weight_norm, nn.utils.weight_norm):
-        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), norm(nn.Linear(6, 3)))
-        with pytest.raises(BadModel, match=r"group '0' is read by '2.*', of which a weight is computed"):
-            secateur.score(secateur.trace(net, torch.zeros(1, 4)), L1(consumers=True))
 
 
 def test_mean_reduction_forgets_the_scale_of_a_layer():

@@ -1,10 +1,9 @@
 """Sums by unit against loops."""
 
 import numpy as np
-import pytest
 import torch
 
-from secateur.evidence.units import over_members, per_unit, slices
+from secateur.evidence.units import over_members, per_unit
 from secateur.groups.group import Member
 
 
@@ -31,13 +30,3 @@ def test_elements_that_are_held_along_two_axes_count_once():
         expected.append(values[held].sum())
     found = over_members([member(0, rows), member(1, columns)], values)
     torch.testing.assert_close(found, torch.stack(expected))
-
-
-@pytest.mark.parametrize("shape", [(7,), (700, 900), (3, 200_000), (4, 3, 2, 5)])
-@pytest.mark.parametrize("absolute", [False, True])
-def test_sums_of_products_by_slice_are_those_of_the_whole_product(shape, absolute):
-    a, b = torch.randn(2, *shape, dtype=torch.float64)
-    whole = (a * b).abs() if absolute else a * b
-    for axis in range(len(shape)):
-        rest = [d for d in range(len(shape)) if d != axis]
-        torch.testing.assert_close(slices(a, b, axis, absolute=absolute), whole.sum(rest) if rest else whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from ..errors import BadModel, UnknownName
 from ..evidence.base import Evidence
-from ..graph.record import Writer
 from ..groups.group import Group, Source
 from ..registry import Registry
+from .weights import multiplied
 
 Reduction = Literal["mean", "sum", "first", "max", "min", "l2", "prod"]
 
@@ -65,20 +66,21 @@ def written(group: Group, evidence: Evidence) -> Iterator[tuple[Tensor, Source]]
     """
     once = {s.writer.weight: s for s in group.sources}.values()
     for source in sorted(once, key=lambda s: not s.projection):
-        writer = source.writer
-        if writer.weight is None:
-            raise BadModel(
-                f"group {group.name!r} is written by {writer.path!r}, whose weight is computed from others; use a "
-                f"criterion that does not look at weights, or frozen={group.name!r}"
-            )
-        yield _multiplied(evidence, writer, evidence.weight(writer.weight)), source
+        yield weight_of(group, source, evidence), source
 
 
-def _multiplied(evidence: Evidence, writer: Writer, stored: Tensor) -> Tensor:
-    if not writer.computed:
-        return stored
-    made = getattr(evidence.model.get_submodule(writer.path), "weight", None)
-    return made.detach() if isinstance(made, Tensor) and made.shape == stored.shape else stored
+def weight_of(group: Group, source: Source, evidence: Evidence) -> Tensor:
+    """What the layer multiplies with. Raises `BadModel` where its rows are not those of a parameter."""
+    writer = source.writer
+    if writer.weight is not None:
+        stored: Tensor = attrgetter(writer.weight)(evidence.model).detach()
+        weight = multiplied(evidence.model, writer.weight)[1] if writer.computed else stored
+        if weight.dim() == stored.dim() and weight.shape[writer.weight_axis] == stored.shape[writer.weight_axis]:
+            return weight
+    raise BadModel(
+        f"group {group.name!r} is written by {writer.path!r}, whose weight is computed from others; use a criterion "
+        f"that does not look at weights, or frozen={group.name!r}"
+    )
 
 
 def part(weight: Tensor, source: Source, units: slice, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..errors import BadOption
 from ..evidence.base import Evidence
-from ..groups.group import Group
-from .base import Criterion, combined, criterion, written
+from ..groups.group import Group, Member
+from .base import Criterion, combined, criterion, weight_of
+from .weights import matrices
 
 
 @criterion("group-norm")
@@ -42,23 +43,25 @@ class GroupNorm(Criterion):
 
 
 def slices(group: Group, evidence: Evidence, p: float = 2.0) -> dict[tuple[str, int], Tensor]:
-    """(parameter, axis) -> (units,) float64, sum of |w|^p over the slice of each unit. Raises `BadModel`."""
-    for _ in written(group, evidence):
-        pass  # it refuses weights that are computed
+    """(weight, axis) -> (units,) float64, sum of |w|^p over the slice of each unit. Raises `BadModel`."""
+    for source in group.sources:
+        weight_of(group, source, evidence)
     scales = {s.writer.norm.weight for s in group.sources if s.writer.norm}
     parameters = dict(evidence.model.named_parameters())
     found = {}
+    for member, name, weight in matrices(group, evidence.model, "out", "in"):
+        found[name, member.axis] = _sums(weight.movedim(member.axis, 0).flatten(1), member, p)
     for member in group.members:
-        if member.tensor not in parameters:
-            continue
-        weight = parameters[member.tensor].detach()
-        matrix = weight.dim() > 1 and member.role in ("out", "in")
-        scale = member.role == "affine" and (member.tensor in scales or member.tensor.rpartition(".")[2] == "weight")
-        if matrix or scale:
-            rows = weight.movedim(member.axis, 0).flatten(1) if matrix else weight[:, None]
-            each = torch.linalg.vector_norm(rows, p, dim=1, dtype=torch.float64).cpu() ** p
-            found[member.tensor, member.axis] = each[torch.from_numpy(member.index)].sum(1)
+        scale = member.tensor in scales or member.tensor.rpartition(".")[2] == "weight"
+        if member.role == "affine" and scale and member.tensor in parameters:
+            found[member.tensor, member.axis] = _sums(parameters[member.tensor].detach()[:, None], member, p)
     return found
+
+
+def _sums(rows: Tensor, member: Member, p: float) -> Tensor:
+    """(indices, weights of each) -> (units,) float64."""
+    each = torch.linalg.vector_norm(rows, p, dim=1, dtype=torch.float64).cpu() ** p
+    return each[torch.from_numpy(member.index)].sum(1)
 
 
 def shrinkage(importance: Tensor, alpha: float = 4.0) -> Tensor:

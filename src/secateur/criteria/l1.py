@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import BadModel, BadOption
+from ..errors import BadOption
 from ..evidence.base import Evidence
 from ..evidence.units import per_unit
 from ..groups.group import Group
 from .base import Criterion, Reduction, combined, criterion, per_writer
+from .weights import matrices
 
 
 @criterion("l1")
@@ -44,16 +45,6 @@ class L1(Criterion):
 
 def _read(group: Group, evidence: Evidence) -> Iterator[Tensor]:
     """(units,) of each weight that reads the group: sum |W| over the inputs that each unit holds."""
-    parameters = dict(evidence.model.named_parameters())
-    for member in group.members:
-        if member.role != "in" or member.tensor not in parameters or parameters[member.tensor].dim() < 2:
-            continue
-        layer, _, leaf = member.tensor.rpartition(".")
-        if leaf == "original1" or (leaf.endswith("_v") and f"{member.tensor[:-1]}g" in parameters):  # a weight norm
-            raise BadModel(
-                f"group {group.name!r} is read by {layer!r}, of which a weight is computed from several; leave "
-                f"consumers out, or frozen={group.name!r}"
-            )
-        weight = evidence.weight(member.tensor)
+    for member, _, weight in matrices(group, evidence.model, "in"):
         others = [d for d in range(weight.dim()) if d != member.axis]
         yield per_unit(torch.linalg.vector_norm(weight, 1, others, dtype=torch.float64).cpu(), 0, member.index)

@@ -35,9 +35,7 @@ class Covariance(Collector):
         mine = [n for n in read.reader.groups if self._reader.setdefault(n, number) == number]
         if not mine or not read.x.is_floating_point() or not read.x.numel():
             return
-        if read.mixed is not None:
-            where = f"examples cannot be told apart where {read.reader.contraction.path!r} reads it: {read.mixed}"
-            self.missing |= dict.fromkeys(mine, where)
+        if not read.tell(self.missing, mine):
             return
         largest = read.by_example(read.x).amax(1).to("cpu", torch.float64)
         for name in mine:

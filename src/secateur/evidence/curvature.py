@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .readers import Read, Reader, readers
+from .readers import Read, Reader, unread
 
 Named = Mapping[str, Tensor | None]
 # How torch says that an op has no second derivative.
@@ -35,9 +35,9 @@ class Curvature(Collector):
     def __init__(self, graph: Graph, sampling: Sampling) -> None:
         super().__init__(graph, sampling)
         like = next((p for p in graph.model.parameters() if p.is_floating_point()), torch.ones(0))
-        read = {name for reader in readers(graph).values() for name in reader.groups}
-        self.missing = {g.name: "no layer that can be watched reads it" for g in graph.groups if g.name not in read}
-        self._gates = {g.name: like.new_ones(g.size, requires_grad=True) for g in graph.groups if g.name in read}
+        self.missing = unread(graph)
+        held = [g for g in graph.groups if g.name not in self.missing]
+        self._gates = {g.name: like.new_ones(g.size, requires_grad=True) for g in held}
         self._weights = [n for n, p in graph.model.named_parameters() if p.is_floating_point() and p.dim() > 1]
         self._sums = {name: torch.zeros(2, len(z), dtype=torch.float64) for name, z in self._gates.items()}
         self._tensors: dict[str, set[tuple[int, int]]] = {}

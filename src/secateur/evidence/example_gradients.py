@@ -30,9 +30,7 @@ class ExampleGradients(AtReaders):
     def read(self, read: Read) -> None:
         """Note where examples cannot be told apart, and how many positions a unit has."""
         super().read(read)
-        if read.mixed is not None:
-            where = f"examples cannot be told apart where {read.reader.contraction.path!r} reads it: {read.mixed}"
-            self.missing |= dict.fromkeys(read.reader.groups, where)
+        read.tell(self.missing, read.reader.groups)
         for name, index in read.reader.groups.items():
             here = read.positions * index.shape[1]
             self._positions[name] = max(here, self._positions.get(name, 0))

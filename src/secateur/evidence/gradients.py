@@ -16,7 +16,7 @@ from torch import Tensor
 from ..graph.record import Writer
 from ..groups.graph import Graph
 from .base import Collector, Fields, Sampling, collector
-from .readers import Read, readers
+from .readers import Read, unread
 
 
 class AtReaders(Collector):
@@ -28,8 +28,7 @@ class AtReaders(Collector):
         super().__init__(graph, sampling)
         self._now: dict[str, Tensor] = {}
         self._met: dict[str, int] = {}  # groups that were read in this batch, and their sizes
-        read = {name for reader in readers(graph).values() for name in reader.groups}
-        self.missing = {g.name: "no layer that can be watched reads it" for g in graph.groups if g.name not in read}
+        self.missing = unread(graph)
 
     def in_turn(self) -> Collection[str]:
         """Any, so that gradients flow to whatever a layer reads: of all that makes units, but the heavy ones."""

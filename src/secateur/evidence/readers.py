@@ -6,7 +6,7 @@ author wrote them, above autograd; a replay of the trace below counts which mult
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,6 +106,13 @@ class Read:
         """Why examples cannot be told apart, if so."""
         return self.layout if self.examples > 1 and isinstance(self.layout, str) else None
 
+    def tell(self, missing: dict[str, str], groups: Iterable[str]) -> bool:
+        """Whether examples can be told apart; else each of these groups gets the reason."""
+        if self.mixed is not None:
+            where = f"examples cannot be told apart where {self.reader.contraction.path!r} reads it: {self.mixed}"
+            missing |= dict.fromkeys(groups, where)
+        return self.mixed is None
+
     @property
     def positions(self) -> int:
         """Of each example, or of all together where they cannot be told apart."""
@@ -163,6 +170,12 @@ def readers(graph: Graph) -> dict[int, Reader]:
         if held:
             found[contraction.number] = Reader(contraction, held)
     return found
+
+
+def unread(graph: Graph) -> dict[str, str]:
+    """Group -> that no layer reads it, for those of which that is so."""
+    read = {name for reader in readers(graph).values() for name in reader.groups}
+    return {g.name: "no layer that can be watched reads it" for g in graph.groups if g.name not in read}
 
 
 @contextmanager

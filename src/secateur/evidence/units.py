@@ -10,29 +10,11 @@ from torch import Tensor
 
 from ..groups.group import Member, Units
 
-CHUNK = 2**18  # values that are multiplied at a time
-
 
 def per_unit(values: Tensor, axis: int, index: Units) -> Tensor:
     """(units,) float64: the sum of `values` over what each unit holds along an axis; index: (units, m)."""
     each = values.movedim(axis, 0).reshape(values.shape[axis], -1).sum(1, dtype=torch.float64).cpu()
     return each[torch.from_numpy(index)].sum(1)
-
-
-def slices(a: Tensor, b: Tensor, axis: int, *, absolute: bool = False) -> Tensor:
-    """For each index of an axis, the sum of a * b, or of |a * b|, over all others: (indices,) float64 on the CPU.
-
-    A part at a time: the product of two large tensors is never whole.
-    """
-    rest = [d for d in range(a.dim()) if d != axis]
-    total = torch.zeros(a.shape[axis], dtype=torch.float64)
-    rows = max(1, CHUNK * len(a) // max(a.numel(), 1))
-    for start in range(0, len(a), rows):
-        part = slice(start, start + rows)
-        each = (a[part] * b[part]).to("cpu", torch.float64)
-        each = each.abs_() if absolute else each
-        total[part if axis == 0 else slice(None)] += each.sum(rest) if rest else each
-    return total
 
 
 def over_members(members: Iterable[Member], values: Tensor) -> Tensor:
