@@ -1,18 +1,44 @@
-"""A registry of named kinds: a new criterion, allocator or method is found because its file is there."""
+"""A registry of named kinds: a new criterion, allocator or method is found because its file is there; their options."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import BadOption, UnknownName
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a criterion, allocator or method: words that an option does not have, and NaN, are refused at once."""
+
+    def __post_init__(self) -> None:
+        kind: type = type(self)
+        words = _words(kind)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in words and value not in words[field.name]:
+                *others, last = map(repr, words[field.name])
+                raise BadOption(f"{field.name}={value!r}: give {', '.join(others)} or {last}")
+            if isinstance(value, float) and math.isnan(value):
+                raise BadOption(f"{field.name}={value!r}: give a number")
+            if field.name == "seed" and value < 0:
+                raise BadOption(f"seed={value!r}: give 0 or more")
+
+
+@cache
+def _words(cls: type) -> dict[str, tuple[str, ...]]:
+    """What each option may be that is one of a few words."""
+    return {name: get_args(kind) for name, kind in get_type_hints(cls).items() if get_origin(kind) is Literal}
 
 
 class Registry(Generic[T]):

@@ -13,6 +13,7 @@ from nets import graph
 from secateur.allocation.base import ALLOCATORS
 from secateur.allocation.compensated import Compensated, compensated
 from secateur.allocation.ranked import Ranked
+from secateur.allocation.scopes import normalised
 from secateur.cost.cost import CostModel
 from secateur.errors import BadOption, BudgetUnreachable, NeedsData, UnknownName
 from secateur.experiments.masked import masked_loss
@@ -53,6 +54,21 @@ def test_with_two_groups_it_finds_what_all_shifts_give(learn):
     if learn == "shift":
         assert objective(found) == min(tried)
     assert objective(found) <= min(tried)
+
+
+def test_scores_are_normalised_before_they_are_compensated():
+    """Else no factor and no shift would count."""
+    g, scores = two(), random_scores(two(), 2)
+    scaled = normalised(g, scores, "group", "min-max")
+
+    def objective(plan):
+        return abs(plan.widths(g)["0"] - 9) + 0.1 * plan.widths(g)["2"]
+
+    found = secateur.allocate(
+        g, scores, HALF, allocator=Compensated(normalise="group", by="min-max", objective=objective)
+    )
+    assert found == secateur.allocate(g, scaled, HALF, allocator=Compensated(objective=objective))
+    assert objective(found) < objective(secateur.allocate(g, scaled, HALF))
 
 
 def test_adding_one_number_to_every_shift_changes_nothing_and_a_large_one_protects():

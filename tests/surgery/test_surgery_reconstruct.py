@@ -9,7 +9,7 @@ from torch import nn
 
 import secateur
 from secateur import Budget, Plan
-from secateur.errors import NeedsData
+from secateur.errors import BadOption, NeedsData
 from secateur.evidence.sampling import sampled_rows
 from secateur.surgery.reconstruct import reconstruct
 
@@ -101,13 +101,16 @@ def test_prune_reconstructs_when_asked_and_comes_nearer_to_the_dense_model():
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def test_without_batches_it_is_refused():
+def test_without_batches_and_with_options_that_are_none_it_is_refused():
     model = plain()
     graph = secateur.trace(model, torch.zeros(1, 2, 4, 4))
     with pytest.raises(NeedsData, match="reconstruction needs batches"):
         secateur.prune(model, torch.zeros(1, 2, 4, 4), budget=Budget(macs=0.5), repair="reconstruct")
     with pytest.raises(NeedsData, match="reconstruction needs batches"):
         reconstruct(graph, Plan(), copy.deepcopy(model), [])
+    for wrong in ({"ridge": -1e-3}, {"ridge": float("nan")}, {"points": 0}):
+        with pytest.raises(BadOption, match=f"{next(iter(wrong))}="):
+            reconstruct(graph, Plan(), copy.deepcopy(model), [torch.zeros(1, 2, 4, 4)], **wrong)
 
 
 class Residual(nn.Module):

@@ -15,11 +15,11 @@ from ..errors import BadBudget, BudgetUnreachable
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from ..registry import Registry
+from ..registry import Options, Registry
 
 
 @dataclass(frozen=True)
-class Allocator:
+class Allocator(Options):
     """Scores + cost + budget -> plan."""
 
     name: ClassVar[str] = ""

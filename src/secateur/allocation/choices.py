@@ -36,6 +36,7 @@ class Bounded(Allocator):
     round_to: int | Literal["auto"] | dict[str, int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option in ("min_keep", "max_keep"):
             value = getattr(self, option)
             for number in value.values() if isinstance(value, Mapping) else (value,):

@@ -12,7 +12,7 @@ here it is one unit unless you say so.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from ..groups.scores import Scores
 from .base import allocator
 from .objective import Objective, Tried
 from .ranked import Ranked
+from .scopes import normalised
 
 Genes = NDArray[np.float64]  # (groups, 2): the logarithm of the scale, and the shift
 
@@ -40,7 +41,7 @@ class Compensated(Ranked):
     `objective`: of a plan, lower is better; `experiments.masked.masked_loss(graph, batches)` gives the loss of the
     masked model. It is called once for each new choice of widths, `generations` times at most. `learn`: "both", or the
     "shift" alone, as LcP. `mutate`: the share of groups that a child changes. `spread`: the standard deviation of the
-    logarithm of a scale. Other options as of `ranked`.
+    logarithm of a scale. Other options as of `ranked`; `normalise` comes first.
     """
 
     nests: ClassVar[bool] = False
@@ -68,13 +69,15 @@ class Compensated(Ranked):
                 "the legr allocator learns from data: give Compensated(objective=masked_loss(graph, batches)), with "
                 "masked_loss of secateur.experiments.masked, or any other number of a plan, lower is better"
             )
-        tried = Tried(self.objective)
+        tried, scores = Tried(self.objective), normalised(graph, scores, self.normalise, self.by)
+        same = {f.name: getattr(self, f.name) for f in fields(Ranked) if f.name not in ("normalise", "by")}
+        ranked = Ranked(**same)
         deviations = np.array([scores[g.name].std(correction=0).item() for g in graph.groups])
         rng, alive = np.random.default_rng(self.seed), deque[tuple[float, Genes]](maxlen=self.population)
         for turn in range(self.generations):
             # 1 at first, so that changes become smaller; 0.2 at the end.
             genes = self._next(alive, deviations, 1 - turn / (1.25 * self.generations), rng)
-            plan = super().allocate(graph, compensated(graph, scores, genes), cost, budget)
+            plan = ranked.allocate(graph, compensated(graph, scores, genes), cost, budget)
             found = tried(tuple(plan.widths(graph).values()), plan)
             alive.append((found, genes))  # the oldest dies
         assert tried.best is not None

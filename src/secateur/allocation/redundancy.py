@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..cost.cost import CostModel
 from ..criteria.redundancy import Redundancy, of_group
-from ..errors import BadModel
+from ..errors import BadModel, BadOption
 from ..evidence.base import Evidence
 from ..groups.graph import Graph
 from ..groups.scores import Scores
@@ -40,6 +40,14 @@ class ByRedundancy(Ranked):
     """
 
     statistic: Statistic = "combined"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.normalise != "none":
+            raise BadOption(
+                f"normalise={self.normalise!r} of the redundancy allocator, which compares scores within groups "
+                "alone: leave it out, or use the ranked allocator"
+            )
 
     def relative(self, graph: Graph) -> dict[str, float]:
         """rho of each group: its redundancy over the mean of all. Raises `BadModel` where it has no weights."""

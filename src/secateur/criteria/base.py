@@ -13,14 +13,14 @@ from torch import Tensor
 from ..errors import BadModel, UnknownName
 from ..evidence.base import Evidence
 from ..groups.group import Group, Source
-from ..registry import Registry
+from ..registry import Options, Registry
 from .weights import multiplied
 
 Reduction = Literal["mean", "sum", "first", "max", "min", "l2", "prod"]
 
 
 @dataclass(frozen=True)
-class Criterion:
+class Criterion(Options):
     """Scores the units of one group: `score(group, evidence) -> (units,)`, higher = keep.
 
     `needs` names the evidence that must be collected first: "weights", or a file of `evidence/` ("gradients",

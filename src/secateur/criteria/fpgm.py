@@ -42,6 +42,7 @@ class FPGM(Criterion):
     rate_norm: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.rate_norm <= 1:
             raise BadOption(f"rate_norm={self.rate_norm!r}: give the fraction that stays, 0 < rate_norm <= 1")
 

@@ -34,6 +34,7 @@ class GroupNorm(Criterion):
     def __post_init__(self) -> None:
         if self.reduction == "first":  # type: ignore[comparison-overlap]  # of layers that write; here all members count
             raise BadOption("reduction='first': a group of members has no first; give sum, mean, max, min, l2 or prod")
+        super().__post_init__()
         if not 0 < self.p < float("inf"):
             raise BadOption(f"p={self.p!r}: give a power above 0, such as 2")
 

@@ -34,6 +34,7 @@ class L1(Criterion):
     consumers: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.consumers and self.reduction == "first":
             raise BadOption("consumers=True and reduction='first', which takes one writing layer alone: leave one out")
 

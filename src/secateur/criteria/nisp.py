@@ -17,7 +17,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..errors import BadOption
 from ..evidence.base import Evidence
 from ..groups.group import Group
 from .base import Criterion, criterion
@@ -36,8 +35,7 @@ class NISP(Criterion):
     needs = frozenset({"final_responses"})
 
     def __post_init__(self) -> None:
-        if self.final not in FINAL:
-            raise BadOption(f"final={self.final!r}: give {' or '.join(map(repr, FINAL))}")
+        super().__post_init__()
         object.__setattr__(self, "needs", frozenset({self.kind}))
 
     @property

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..evidence.base import Evidence
 from ..evidence.contributions import Aimed, layers_of, rising
-from ..evidence.least_squares import Elimination, Layer, eliminate, solve
+from ..evidence.least_squares import Elimination, Layer, check_ridge, eliminate, solve
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -36,6 +36,10 @@ class OBSChannel(Criterion):
     ridge: float = 1e-6  # of the mean diagonal of the inputs' Gram matrix
     needs = frozenset({"weights", "inputs_gram"})
     comparable = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ridge(self.ridge)
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""

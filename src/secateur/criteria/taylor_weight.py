@@ -16,12 +16,12 @@ These forms keep one number for each weight, "mix" two, where "second" keeps sum
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import BadModel, BadOption
+from ..errors import BadModel
 from ..evidence.base import Evidence
 from ..evidence.units import per_unit
 from ..evidence.weight_effects import mean_effect
@@ -46,8 +46,7 @@ class TaylorWeight(Criterion):
     form: Form = "second"
 
     def __post_init__(self) -> None:
-        if self.form not in get_args(Form):
-            raise BadOption(f"form={self.form!r}: give 'second', 'first', 'mix' or 'vectorize'")
+        super().__post_init__()
         if self.form != "second":
             kinds = {WeightGradients.name} | ({WeightSquares.name} if self.form == "mix" else set())
             object.__setattr__(self, "needs", frozenset({"weights", *kinds}))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..evidence.base import Evidence
 from ..evidence.contributions import problem, rising
-from ..evidence.least_squares import Layer, eliminate, solve
+from ..evidence.least_squares import Layer, check_ridge, eliminate, solve
 from ..groups.group import Group
 from .base import Criterion, criterion
 
@@ -32,6 +32,10 @@ class ThiNetLS(Criterion):
     ridge: float = 1e-9  # of the mean energy of a contribution
     needs = frozenset({"weights", "inputs_gram"})
     comparable = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ridge(self.ridge)
 
     def score(self, group: Group, evidence: Evidence) -> Tensor:
         """(units,)."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import BadOption
+
 
 def centred(gram: Tensor, total: Tensor, count: int) -> Tensor:
     """(d, d): the Gram matrix of X less its column means, from that of X, the sum of its rows and their number."""
@@ -28,6 +30,12 @@ def loaded(gram: Tensor, ridge: float) -> Tensor:
     """The matrix with `ridge` of its mean diagonal added to its diagonal."""
     load = ridge * gram.diagonal().mean() + torch.finfo(torch.float64).tiny
     return gram + load * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def check_ridge(ridge: float) -> None:
+    """Raise `BadOption` unless it is a number from 0 up."""
+    if not 0 <= ridge < float("inf"):
+        raise BadOption(f"ridge={ridge!r}: give a number from 0, such as 1e-6, of the mean diagonal")
 
 
 def solve(gram: Tensor, right: Tensor, ridge: float) -> Tensor:

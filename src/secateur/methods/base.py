@@ -14,13 +14,13 @@ from ..evidence.base import Batches, Loss, pairs
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..prune import allocate, choose, collect, score
-from ..registry import Registry
+from ..registry import Options, Registry
 from ..surgery.fold import fold_means
 from .hook import Hook
 
 
 @dataclass(frozen=True)
-class Method(Hook):
+class Method(Hook, Options):
     """What one paper does to a network.
 
     A subclass sets `criterion` and `allocator`, or overrides `plan`. Where `trains` is true the method works while the

@@ -39,6 +39,7 @@ class NetworkTrimming(Method):
     criterion = APoZ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.deviations < float("inf"):
             raise BadOption(f'method "hu2016": deviations={self.deviations!r}: give a number of them, 0 or more')
         if not 0 <= self.above <= 1:

@@ -62,6 +62,7 @@ class Predefined(Method):
     criterion = L1()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.config not in CONFIGS:
             raise UnknownName("configuration of Li et al.", self.config, CONFIGS)
 

@@ -45,8 +45,7 @@ class PrincipalFilters(Method):
     criterion = PFA()
 
     def __post_init__(self) -> None:
-        if self.recipe not in ("energy", "kl"):
-            raise BadOption(f'method "pfa": recipe={self.recipe!r}: give "energy" or "kl"')
+        super().__post_init__()
         if not 0 < self.energy <= 1:
             raise BadOption(
                 f'method "pfa": energy={self.energy!r}: give the part of the energy to keep, above 0, up to 1'

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..criteria.bn_scale import BNScale
+from ..errors import BadOption
 from .base import Method, method
 
 
@@ -29,6 +30,11 @@ class Slimming(Method):
     paper = "Liu et al., ICCV 2017 (1708.06519)"
     criterion = BNScale()
     trains = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.penalty_weight < float("inf"):
+            raise BadOption(f"penalty_weight={self.penalty_weight!r}: give a number from 0, such as 1e-4")
 
     @property
     def folds_means(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import BadModel
 from ..evidence.base import Evidence, Fields, Loss
-from ..registry import Registry
+from ..registry import Options, Registry
 from .layout import Layout
 from .pattern import Pattern, Scope, lowest
 
@@ -76,7 +76,7 @@ def ready(scores: Tensor, name: str, held: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class WeightCriterion:
+class WeightCriterion(Options):
     """Scores single weights: `score(name, evidence) -> (*shape of the weight)`, higher = keep.
 
     `needs` names the evidence that must be collected first, as of a `Criterion`; `scope` is what its paper ranks.

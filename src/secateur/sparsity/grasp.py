@@ -30,6 +30,7 @@ class GraSP(WeightCriterion):
     scope = "global"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.temperature < float("inf"):
             raise BadOption(f"temperature={self.temperature!r}: give a number above 0; 1 leaves the loss as it is")
 

@@ -25,6 +25,7 @@ class Magnitude(WeightCriterion):
     deviations: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.deviations is not None and not 0 < self.deviations < float("inf"):
             raise BadOption(f"deviations={self.deviations!r}: give a number above 0, such as 0.7")
 

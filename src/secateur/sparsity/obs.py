@@ -34,6 +34,7 @@ class OBS(WeightCriterion):
     updates = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.damping < float("inf"):
             raise BadOption(f"damping={self.damping!r}: give a number from 0, such as 1e-5")
 

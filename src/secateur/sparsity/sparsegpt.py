@@ -34,6 +34,7 @@ class SparseGPT(WeightCriterion):
     updates = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.damping < float("inf") or self.block < 1:
             raise BadOption(f"damping={self.damping!r}, block={self.block!r}: give damping from 0, and block from 1")
 

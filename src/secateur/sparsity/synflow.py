@@ -29,6 +29,7 @@ class SynFlow(WeightCriterion):
     scope = "global"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
             raise BadOption(f"rounds={self.rounds!r}: give a whole number from 1; the paper gives 100")
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NeedsData
-from ..evidence.least_squares import solve
+from ..errors import BadOption, NeedsData
+from ..evidence.least_squares import check_ridge, solve
 from ..evidence.sampling import sampled_patches, sampled_rows
 from ..graph.example import Example, call
 from ..graph.record import Contraction, Writer
@@ -106,8 +106,12 @@ def reconstruct(
     `points`: positions sampled an image; `ridge`: relative to the mean diagonal of the inputs' Gram matrix, it pulls
     towards the weights as they are; `only`: no other weights than these; `residual`: the last layer of a residual
     branch aims at what the sum lacks of that in the dense model, not at what the dense layer gave. Layers that are
-    grouped, transposed or used more than once are left as they are. Raises `NeedsData` when there are no batches.
+    grouped, transposed or used more than once are left as they are. Raises `NeedsData` when there are no batches, and
+    `BadOption`.
     """
+    check_ridge(ridge)
+    if points < 1:
+        raise BadOption(f"points={points!r}: give how many positions an image has, at least 1")
     held = list(batches)
     if not held:
         raise NeedsData("reconstruction needs batches of inputs, and none were given")
