@@ -140,7 +140,7 @@ def test_one_statistic_alone(statistic):
 
 
 def test_a_statistic_that_does_not_exist():
-    with pytest.raises(BadOption, match="normalise='group' .* within groups alone"):
+    with pytest.raises(BadOption, match=r"normalise='group' .* within groups alone"):
         ByRedundancy(normalise="group")
     with pytest.raises(BadOption, match="statistic"):
         ALLOCATORS.configured("redundancy", {"statistic": "rank"})
