@@ -1,9 +1,10 @@
-"""Write docs/criteria.md from the stored results of cifar10.py.
+"""Write docs/criteria.md from the stored results of cifar10.py and zoo.py.
 
 python benchmarks/criteria/table.py
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,15 @@ The trunk stays whole and `per_macs=0.6` favours what is cheap to keep: the sett
 does best before any fine-tuning."""
 
 
+ZOO = """## On other architectures
+
+`python benchmarks/criteria/zoo.py`: {models} models of torchvision, timm and transformers with random weights.
+"Whole": models of which every group is scored; "groups": how many of all {groups} are. What is not scored is refused by
+name, and `frozen=` leaves it out.
+
+{names}."""
+
+
 def percent(row, field):
     return f"{100 * row[field]:.2f}" if field in row else ""
 
@@ -48,9 +58,26 @@ def table(rows):
     return "\n".join(lines)
 
 
+def zoo(rows):
+    """What criteria score, the most groups first, and the commonest reason why they do not."""
+    lines = ["| criterion | whole | groups | refused, most often |", "|---|---:|---:|---|"]
+    counted = []
+    for name in rows[0]["criteria"]:
+        why, each = Counter(), [(r["criteria"][name], r["groups"]) for r in rows]
+        for found, _ in each:
+            why.update({w.partition(";")[0]: n for w, n in found["refused"].items()})
+        whole, scored = sum(f["scored"] == groups for f, groups in each), sum(f["scored"] for f, _ in each)
+        counted.append(
+            (-scored, name, f"| `{name}` | {whole} | {scored} | {why.most_common(1)[0][0] if why else ''} |")
+        )
+    names = ", ".join(r["model"] for r in rows)
+    text = ZOO.format(models=len(rows), names=names, groups=sum(r["groups"] for r in rows))
+    return [text, "\n".join(lines + [line for *_, line in sorted(counted)])]
+
+
 def main():
     parts = [INTRO]
-    stored = {p.stem.removeprefix("criteria_"): p for p in sorted(RESULTS.glob("criteria_*.jsonl"))}
+    stored = {p.stem.removeprefix("criteria_"): p for p in sorted(RESULTS.glob("criteria_resnet*.jsonl"))}
     rows = {model: [json.loads(line) for line in path.read_text().splitlines()] for model, path in stored.items()}
     for model, found in rows.items():
         parts += [f"## {model}", table([r for r in found if r["scope"] == "all"])]
@@ -59,6 +86,7 @@ def main():
     for model, found in rows.items():
         if inner := [r for r in found if r["scope"] == "inner"]:
             parts += [f"### {model}", table(inner)]
+    parts += zoo([json.loads(line) for line in (RESULTS / "criteria_zoo.jsonl").read_text().splitlines()])
     PAGE.write_text("\n\n".join(parts) + "\n")
 
 
