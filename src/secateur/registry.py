@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -19,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a criterion, allocator or method: words that an option does not have, and NaN, are refused at once."""
+    """Options of a criterion, allocator or method: words that an option does not have are refused at once."""
 
     def __post_init__(self) -> None:
         kind: type = type(self)
@@ -29,8 +28,6 @@ class Options:
             if field.name in words and value not in words[field.name]:
                 *others, last = map(repr, words[field.name])
                 raise BadOption(f"{field.name}={value!r}: give {', '.join(others)} or {last}")
-            if isinstance(value, float) and math.isnan(value):
-                raise BadOption(f"{field.name}={value!r}: give a number")
             if field.name == "seed" and value < 0:
                 raise BadOption(f"seed={value!r}: give 0 or more")
 

@@ -47,6 +47,18 @@ def cell(speedup, macs=2.0, pruned="half.safetensors"):
     return Cell(pruned, "eager", 1, 8, times, times, Samples(speedup), macs)
 
 
+@pytest.mark.parametrize("width", ["80", "100"])
+def test_long_figures_cut_no_column_off(monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", width)
+    slow = Samples((1234.5, 1345.6, 1456.7))
+    bench.show([Cell("half.safetensors", "onnxruntime", 16, 128, slow, slow, Samples((0.9871, 1.0123, 1.1234)), 2.0)])
+    out = capsys.readouterr().out
+    for word in ("threads", "dense", "pruned", "speed-up", "MACs", "of MACs", "1.01", "2.00", "0.51"):
+        assert word in out
+    assert out.count("1346") == 2
+    assert out.count("(1290-1401)") == (2 if width == "100" else 0)  # which is folded
+
+
 @pytest.mark.parametrize(
     ("speedup", "said"),
     [

@@ -105,7 +105,7 @@ def test_asking_moves_nothing():
     layer = parametrizations.spectral_norm(nn.Linear(5, 6)).train()
     layer.parametrizations.weight[0].eval()
     before, modes = copy.deepcopy(layer.state_dict()), [m.training for m in layer.modules()]
-    weight = multiplied(layer, "parametrizations.weight.original")[1]
+    weight = multiplied(Evidence(layer), "parametrizations.weight.original")[1]
     torch.testing.assert_close(weight, layer.eval().weight.detach())
     layer.train().parametrizations.weight[0].eval()
     assert [m.training for m in layer.modules()] == modes
@@ -114,11 +114,11 @@ def test_asking_moves_nothing():
 
 def test_the_parametrized_layer_may_be_the_whole_model():
     layer = parametrizations.weight_norm(nn.Linear(3, 2))
-    name, weight = multiplied(layer, "parametrizations.weight.original1")
+    name, weight = multiplied(Evidence(layer), "parametrizations.weight.original1")
     assert name == "parametrizations.weight"
     assert torch.equal(weight, layer.weight)
     assert not weight.requires_grad
-    assert multiplied(layer, "bias")[0] == "bias"
+    assert multiplied(Evidence(layer), "bias")[0] == "bias"
 
 
 def test_of_factors_the_product_counts_where_it_writes_and_the_factor_that_holds_the_units_where_it_is_read():

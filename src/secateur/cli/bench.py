@@ -96,6 +96,9 @@ def show(cells: list[Cell]) -> None:
         table = plain_table("engine", *figures, numbers=figures, title=name)
         held = [cell for cell in cells if cell.pruned == name]
         whole(table, (cell.engine for cell in held), out)
+        for column in table.columns:
+            if column.header in figures[2:5]:  # quartiles may go to a line of their own, so that no column is cut off
+                column.no_wrap = False
         for cell in held:
             times = (spread(cell.dense_ms), spread(cell.pruned_ms), spread(cell.speedup))
             row(table, cell.engine, cell.threads, cell.batch, *times, f"{cell.macs:.2f}", f"{cell.realised:.2f}")
@@ -107,8 +110,8 @@ def show(cells: list[Cell]) -> None:
 
 def spread(samples: Samples) -> str:
     """The median, and the quartiles in brackets."""
-    low, high = samples.spread
-    return f"{samples.median:.3g} ({low:.3g}-{high:.3g})"
+    middle, low, high = (f"{x:.0f}" if x >= 1000 else f"{x:.3g}" for x in (samples.median, *samples.spread))
+    return f"{middle} ({low}-{high})"
 
 
 def sentence(cell: Cell) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -73,8 +72,8 @@ def weight_of(group: Group, source: Source, evidence: Evidence) -> Tensor:
     """What the layer multiplies with. Raises `BadModel` where its rows are not those of a parameter."""
     writer = source.writer
     if writer.weight is not None:
-        stored: Tensor = attrgetter(writer.weight)(evidence.model).detach()
-        weight = multiplied(evidence.model, writer.weight)[1] if writer.computed else stored
+        stored = evidence.weight(writer.weight)
+        weight = multiplied(evidence, writer.weight)[1] if writer.computed else stored
         if weight.dim() == stored.dim() and weight.shape[writer.weight_axis] == stored.shape[writer.weight_axis]:
             return weight
     raise BadModel(

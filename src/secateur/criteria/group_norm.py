@@ -50,7 +50,7 @@ def slices(group: Group, evidence: Evidence, p: float = 2.0) -> dict[tuple[str, 
     scales = {s.writer.norm.weight for s in group.sources if s.writer.norm}
     parameters = dict(evidence.model.named_parameters())
     found = {}
-    for member, name, weight in matrices(group, evidence.model, "out", "in"):
+    for member, name, weight in matrices(group, evidence, "out", "in"):
         found[name, member.axis] = _sums(weight.movedim(member.axis, 0).flatten(1), member, p)
     for member in group.members:
         scale = member.tensor in scales or member.tensor.rpartition(".")[2] == "weight"

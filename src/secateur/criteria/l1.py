@@ -46,6 +46,6 @@ class L1(Criterion):
 
 def _read(group: Group, evidence: Evidence) -> Iterator[Tensor]:
     """(units,) of each weight that reads the group: sum |W| over the inputs that each unit holds."""
-    for member, _, weight in matrices(group, evidence.model, "in"):
+    for member, _, weight in matrices(group, evidence, "in"):
         others = [d for d in range(weight.dim()) if d != member.axis]
         yield per_unit(torch.linalg.vector_norm(weight, 1, others, dtype=torch.float64).cpu(), 0, member.index)

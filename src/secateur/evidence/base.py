@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,8 +115,9 @@ class Evidence:
     seed: int = 0
 
     def weight(self, name: str) -> Tensor:
-        """A parameter, detached."""
-        return self.model.get_parameter(name).detach()
+        """A parameter, or a buffer that a layer multiplies with, detached."""
+        found: Tensor = attrgetter(name)(self.model)
+        return found.detach()
 
     def of(self, kind: str, owner: str) -> Fields:
         """The fields of one owner. Raises `NeedsData` for a kind not collected, `BadModel` where the owner has none."""
