@@ -75,5 +75,5 @@ def weight_gradients(net: nn.Module, x: Tensor, y: Tensor, loss=F.cross_entropy)
     return {name: p.grad for name, p in net.named_parameters()}
 
 
-def close(a: Tensor, b: Tensor, rtol: float = 1e-9) -> None:
+def assert_close(a: Tensor, b: Tensor, rtol: float = 1e-9) -> None:
     torch.testing.assert_close(a, b.detach(), rtol=rtol, atol=1e-15)

@@ -50,7 +50,7 @@ def _bytes(t: Tensor | None) -> bytes | None:
 
 
 @contextmanager
-def unchanged(*models: nn.Module) -> Any:
+def assert_unchanged(*models: nn.Module) -> Any:
     """The models and the RNGs are afterwards what they were before, whether the block raises or not."""
     before = [snapshot(m) for m in models]
     try:

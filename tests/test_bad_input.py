@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import secateur
-from held import random_plan, same_weights, unchanged
+from held import assert_unchanged, random_plan, same_weights
 from nets import ALL, fill, fresh, graph
 from secateur import files
 from secateur.errors import (
@@ -43,13 +43,13 @@ def test_a_budget_of_nothing():
     with pytest.raises(BadBudget, match="names nothing"):
         secateur.Budget()
     model = fresh("plain")
-    with unchanged(model), pytest.raises(BadBudget, match="needs a budget"):
+    with assert_unchanged(model), pytest.raises(BadBudget, match="needs a budget"):
         secateur.prune(model, X)
 
 
 def test_a_budget_below_the_least_says_the_least():
     model = fresh("plain")
-    with unchanged(model), pytest.raises(BudgetUnreachable) as caught:
+    with assert_unchanged(model), pytest.raises(BudgetUnreachable) as caught:
         secateur.prune_(model, X, budget=secateur.Budget(macs=1e-4))
     macs = 2 * (64 * 9 * 2 + 10)  # one channel in each of two layers
     assert f"at least {macs} ({macs / (2 * (64 * 9 * 56 + 60)):.4g} of dense)" in str(caught.value)
@@ -58,7 +58,7 @@ def test_a_budget_below_the_least_says_the_least():
 
 def test_a_budget_above_the_dense_cost():
     model = fresh("plain")
-    with unchanged(model), pytest.raises(NothingToDo, match=r"nothing to do: the dense model \(64.63 k MACs"):
+    with assert_unchanged(model), pytest.raises(NothingToDo, match=r"nothing to do: the dense model \(64.63 k MACs"):
         secateur.prune_(model, X, budget=secateur.Budget(macs=1e9))
 
 
@@ -72,20 +72,20 @@ def test_a_budget_above_the_dense_cost():
 )
 def test_unknown_names_suggest_the_nearest(options, reason):
     model = fresh("plain")
-    with unchanged(model), pytest.raises(UnknownName, match=reason):
+    with assert_unchanged(model), pytest.raises(UnknownName, match=reason):
         secateur.prune_(model, X, budget=HALF, **options)
 
 
 def test_no_data_for_a_criterion_that_needs_it():
     model = fresh("plain")
-    with unchanged(model), pytest.raises(NeedsData, match="gradients must be collected: give batches="):
+    with assert_unchanged(model), pytest.raises(NeedsData, match="gradients must be collected: give batches="):
         secateur.prune_(model, X, budget=HALF, criterion="taylor")
 
 
 @pytest.mark.parametrize("example", [None, "image", 3, (), {}, {"x": 3}])
 def test_examples_that_are_none(example):
     model = fresh("plain")
-    with unchanged(model), pytest.raises(BadExample):
+    with assert_unchanged(model), pytest.raises(BadExample):
         secateur.prune_(model, example, budget=HALF)
 
 
@@ -94,7 +94,7 @@ def test_an_example_of_the_wrong_shape_is_the_models_own_error(shape):
     model = fresh("plain")
     with pytest.raises(Exception) as own:
         fresh("plain").eval()(torch.zeros(shape))
-    with unchanged(model), pytest.raises(type(own.value)) as ours:
+    with assert_unchanged(model), pytest.raises(type(own.value)) as ours:
         secateur.prune_(model, torch.zeros(shape), budget=HALF)
     assert not isinstance(ours.value, SecateurError)
     assert ours.value.__cause__ is None
@@ -102,14 +102,14 @@ def test_an_example_of_the_wrong_shape_is_the_models_own_error(shape):
 
 def test_keyword_inputs_with_a_wrong_name():
     model = fresh("named")
-    with unchanged(model), pytest.raises(TypeError, match="unexpected keyword argument 'token'"):
+    with assert_unchanged(model), pytest.raises(TypeError, match="unexpected keyword argument 'token'"):
         secateur.trace(model, {"token": torch.zeros(2, 4)})
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_a_model_of_another_dtype_than_the_example(dtype):
     model = fresh("nonorm").to(dtype)
-    with unchanged(model), pytest.raises(RuntimeError, match="type"):
+    with assert_unchanged(model), pytest.raises(RuntimeError, match="type"):
         secateur.prune_(model, X, budget=HALF)
 
 
@@ -117,7 +117,7 @@ def test_a_model_of_another_dtype_than_the_example(dtype):
 def test_weights_that_are_not_finite(poison):
     model = fresh("plain")
     model.two[0].weight.data[0, 0, 0, 0] = poison
-    with unchanged(model), pytest.raises(BadModel, match=r"two\.0\.weight holds NaN or infinity"):
+    with assert_unchanged(model), pytest.raises(BadModel, match=r"two\.0\.weight holds NaN or infinity"):
         secateur.prune_(model, X, budget=HALF)
 
 
@@ -131,7 +131,7 @@ def test_weights_that_are_not_finite(poison):
 )
 def test_plans_that_do_not_fit(edits, reason):
     g = graph("plain")
-    with unchanged(g.model), pytest.raises(PlanError, match=reason.replace(".", r"\.")):
+    with assert_unchanged(g.model), pytest.raises(PlanError, match=reason.replace(".", r"\.")):
         secateur.cut(g, Plan(edits=edits))
 
 
@@ -157,7 +157,7 @@ def stored(tmp_path):
 
 def refused(path, error=CheckpointError, match=None):
     into = fresh("mlp", seed=1)
-    with unchanged(into), pytest.raises(error, match=match) as caught:
+    with assert_unchanged(into), pytest.raises(error, match=match) as caught:
         secateur.load(path, into=into)
     assert path.name in str(caught.value)
     return str(caught.value)
@@ -237,13 +237,13 @@ class Wider(nn.Sequential):
 def test_the_wrong_architecture_names_the_first_mismatch(stored, into, mismatch):
     path, _ = stored
     model = fill(into())
-    with unchanged(model), pytest.raises(WrongArchitecture, match=mismatch):
+    with assert_unchanged(model), pytest.raises(WrongArchitecture, match=mismatch):
         secateur.load(path, into=model)
 
 
 def test_a_pruned_model_is_no_fresh_instance(stored):
     path, pruned = stored
-    with unchanged(pruned.model), pytest.raises(WrongArchitecture, match="unpruned instance"):
+    with assert_unchanged(pruned.model), pytest.raises(WrongArchitecture, match="unpruned instance"):
         secateur.load(path, into=pruned.model)
 
 
@@ -256,7 +256,7 @@ def test_a_full_disk_keeps_the_file_before(stored, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "save_file", full)
-    with unchanged(pruned.model), pytest.raises(CheckpointError, match="No space left on device"):
+    with assert_unchanged(pruned.model), pytest.raises(CheckpointError, match="No space left on device"):
         secateur.save(pruned, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

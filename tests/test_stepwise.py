@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import secateur
-from held import batches, loss, same_weights, unchanged
+from held import assert_unchanged, batches, loss, same_weights
 from nets import ALL, fresh
 from secateur import Budget, stepwise
 from secateur.allocation.ranked import Ranked
@@ -37,7 +37,7 @@ def test_the_budgets_on_the_way(asked):
     net, called = fresh(NET), []
     dense = CostModel(secateur.trace(net, EXAMPLE)).dense()
     budget = Budget(macs=0.4, params=0.6 * dense.params, bytes=2.0 * dense.bytes)
-    with unchanged(net):
+    with assert_unchanged(net):
         pruned = prune_in_steps(net, EXAMPLE, budget=budget, steps=3, between=lambda m, step: called.append(step))
     for field, fractions in (("macs", (0.8, 0.6)), ("params", (0.6 / 3 + 2 / 3, 0.6 * 2 / 3 + 1 / 3))):
         whole = getattr(dense, field)

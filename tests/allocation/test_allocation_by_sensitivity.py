@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import labelled, unchanged
+from held import assert_unchanged, labelled
 from nets import graph
 from secateur.allocation.base import ALLOCATORS
 from secateur.allocation.by_sensitivity import BySensitivity
@@ -179,7 +179,7 @@ def test_the_contract_with_a_file_made_for_the_network(name, by, tmp_path):
     """The check runs on a copy in float64 with norms of its own; the file is of that."""
     net = network(name, *built_in()[name])
     g, path = secateur.trace(net.model, net.example), tmp_path / "s.safetensors"
-    with unchanged(net.model):
+    with assert_unchanged(net.model):
         sensitivity(g, net.batches, secateur.score(g, "l1"), (0.02, 0.3, 0.6, 0.9), path=path)
     check_allocator(BySensitivity(file=str(path), by=by), network=built_in()[name])
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import labelled, unchanged
+from held import assert_unchanged, labelled
 from nets import graph
 from secateur.allocation.base import ALLOCATORS
 from secateur.allocation.compensated import Compensated, compensated
@@ -90,7 +90,7 @@ def test_it_does_not_do_worse_than_the_ranking_and_measures_each_choice_once():
         return loss(plan)
 
     allocator = Compensated(objective=objective, generations=40, population=12, tournament=4, mutate=0.2)
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         plan = secateur.allocate(g, scores, HALF, allocator=allocator)
     assert len(set(seen)) == len(seen) <= 40
     assert len(seen) > 10

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import labelled, unchanged
+from held import assert_unchanged, labelled
 from nets import graph
 from secateur.allocation import samplers
 from secateur.allocation.base import ALLOCATORS
@@ -82,7 +82,7 @@ def test_one_seed_one_plan_and_no_generator_is_touched(sampler):
     g = graph("digits-resnet")
     np.random.seed(5)  # noqa: NPY002  the global generator is what is watched
     before = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         plans = [
             secateur.allocate(g, random_scores(g), HALF, allocator=RandomSearch(15, seed, sampler=sampler))
             for seed in (0, 0, 1)

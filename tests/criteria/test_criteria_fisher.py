@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import SIZES, close, data, filled, gate_gradients, traced
+from gated import SIZES, assert_close, data, filled, gate_gradients, traced
 from nets import fill, images
 from secateur.testing import check_criterion
 
@@ -19,13 +19,13 @@ def test_the_score_is_the_mean_square_of_gradients_of_single_examples():
     net = filled()
     scores = secateur.score(traced(net), "fisher", batches=data())
     for name, gradients in gate_gradients(net, singles(data())).items():
-        close(scores[name], gradients.square().mean(0))
+        assert_close(scores[name], gradients.square().mean(0))
 
 
 def test_batches_of_one_give_the_taylor_score():
     net = filled()
     fisher, taylor = (secateur.score(traced(net), c, batches=singles(data()))["one"] for c in ("fisher", "taylor"))
-    close(fisher, taylor)
+    assert_close(fisher, taylor)
 
 
 def test_the_square_of_a_mean_is_never_more():
@@ -43,7 +43,7 @@ def test_two_examples_that_cancel_are_still_seen():
     graph = secateur.trace(net, x)
     loss = lambda output, _: output.mean()  # noqa: E731
     gates = (net[0](x) * net[1].weight).detach()[0]
-    close(secateur.score(graph, "fisher", batches=batches, loss=loss)["0"], gates.square())
+    assert_close(secateur.score(graph, "fisher", batches=batches, loss=loss)["0"], gates.square())
     assert secateur.score(graph, "taylor", batches=batches, loss=loss)["0"].max() < 1e-30
 
 
@@ -61,7 +61,7 @@ def test_at_a_minimum_of_a_likelihood_it_is_twice_the_change_of_the_loss():
         gate = torch.ones(3, dtype=torch.float64)
         gate[k] = 0
         change = loss(net[1](net[0](x) * gate), y) - loss(net(x), y)
-        close(scores[k] / 2, change)
+        assert_close(scores[k] / 2, change)
 
 
 def test_weights_that_are_computed_do_not_hide_gates():
@@ -73,7 +73,7 @@ def test_weights_that_are_computed_do_not_hide_gates():
     for name, at in (("0", 2), ("2", 4)):
         z = net[:at](x).detach().requires_grad_()
         F.cross_entropy(net[at:](z), y, reduction="sum").backward()
-        close(scores[name], (z.grad * z).square().mean(0))
+        assert_close(scores[name], (z.grad * z).square().mean(0))
 
 
 def test_the_groups_are_those_of_the_net():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import close, data, filled, traced
+from gated import assert_close, data, filled, traced
 from nets import fill, graph, images
 from secateur.testing import check_criterion
 
@@ -40,14 +40,14 @@ def flow(net, x=X, y=Y):
 def test_the_score_is_minus_the_sum_over_the_slices_of_a_unit(net):
     s, _ = flow(net)
     scores = secateur.score(secateur.trace(net, X), "grasp", batches=[(X, Y)])["0"]
-    close(scores, -(s["0.weight"].sum(1) + s["2.weight"].sum(0)))
+    assert_close(scores, -(s["0.weight"].sum(1) + s["2.weight"].sum(0)))
 
 
 def test_all_scores_add_up_to_the_curvature_along_weights_and_gradient(net):
     """Sum of s = -theta' H g."""
     s, _ = flow(net)
     scores = secateur.score(secateur.trace(net, X), "grasp", batches=[(X, Y)])["0"]
-    close(scores.sum(), -sum(t.sum() for t in s.values()))
+    assert_close(scores.sum(), -sum(t.sum() for t in s.values()))
 
 
 def test_streams_and_norms():
@@ -55,9 +55,9 @@ def test_streams_and_norms():
     net, (x, y) = filled(act=nn.Tanh()), data()[0]
     s, _ = flow(net, x, y)
     scores = secateur.score(traced(net), "grasp", batches=[(x, y)])
-    close(scores["one"], -(s["one.weight"].sum((1, 2, 3)) + s["two.weight"].sum((0, 2, 3))))
+    assert_close(scores["one"], -(s["one.weight"].sum((1, 2, 3)) + s["two.weight"].sum((0, 2, 3))))
     rows = s["stem.weight"].sum((1, 2, 3)) + s["two.weight"].sum((1, 2, 3))
-    close(scores["stem"], -(rows + s["one.weight"].sum((0, 2, 3)) + s["head.weight"].sum(0)))
+    assert_close(scores["stem"], -(rows + s["one.weight"].sum((0, 2, 3)) + s["head.weight"].sum(0)))
 
 
 def squared_gradient(net):
@@ -96,7 +96,7 @@ def test_batches_add_up(net):
     batches = [(X[:3], Y[:3]), (X[3:], Y[3:])]
     scores = secateur.score(secateur.trace(net, X), "grasp", batches=batches)["0"]
     each = [secateur.score(secateur.trace(net, X), "grasp", batches=[b])["0"] for b in batches]
-    close(scores, torch.stack(each).mean(0))
+    assert_close(scores, torch.stack(each).mean(0))
 
 
 def test_a_weight_that_writes_what_it_reads_counts_once():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import secateur
-from gated import close, data, filled, traced, weight_gradients
+from gated import assert_close, data, filled, traced, weight_gradients
 from nets import fill, images
 from secateur.errors import BadModel
 from secateur.testing import check_criterion
@@ -30,7 +30,7 @@ def test_all_that_makes_a_unit_counts(norm):
     made = {"one": ["one", "n1"] if norm else ["one"], "stem": ["stem", "n0", "two", "n2"] if norm else ["stem", "two"]}
     for name, layers in made.items():
         own = [n for n, _ in net.named_parameters() if n.partition(".")[0] in layers]
-        close(scores[name], saliency(net, own, len(scores[name]), data()))
+        assert_close(scores[name], saliency(net, own, len(scores[name]), data()))
 
 
 def test_with_a_diagonal_hessian_it_is_the_surgeons_formula():
@@ -52,7 +52,7 @@ def test_a_unit_of_one_parameter_is_the_scalar_formula():
     loss = nn.functional.mse_loss
     scores = secateur.score(secateur.trace(net, x), "obd", batches=batches, loss=loss)["0"]
     squares = [weight_gradients(net, a, b, loss)["0.weight"][:, 0].square() for a, b in batches]
-    close(scores, torch.stack(squares).mean(0) * net[0].weight.detach()[:, 0].square() / 2)
+    assert_close(scores, torch.stack(squares).mean(0) * net[0].weight.detach()[:, 0].square() / 2)
 
 
 def test_at_the_minimum_of_a_likelihood_it_is_the_change_of_the_loss():
@@ -67,7 +67,7 @@ def test_at_the_minimum_of_a_likelihood_it_is_the_change_of_the_loss():
     scores = secateur.score(graph, "obd", batches=[(x[i : i + 1], y[i : i + 1]) for i in range(6)], loss=loss)["0"]
     for k in range(3):
         small = secateur.cut(graph, secateur.Plan.keeping(graph, {"0": [u for u in range(3) if u != k]})).model
-        close(scores[k], loss(small(x), y) - loss(net(x), y))
+        assert_close(scores[k], loss(small(x), y) - loss(net(x), y))
 
 
 def test_the_order_of_the_saliencies_is_not_that_of_the_norms():

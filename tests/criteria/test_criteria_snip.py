@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import close, data, filled, gate_gradients, traced, weight_gradients
+from gated import assert_close, data, filled, gate_gradients, traced, weight_gradients
 from nets import fill, images
 from secateur.testing import check_criterion
 
@@ -17,14 +17,14 @@ def test_the_score_is_the_size_of_the_gradient_of_a_gate(norm):
     net = filled(norm=norm)
     scores = secateur.score(traced(net), "snip", batches=data())
     for name, gradients in gate_gradients(net, data()).items():
-        close(scores[name], gradients.mean(0).abs())
+        assert_close(scores[name], gradients.mean(0).abs())
 
 
 def test_batches_are_as_one_large_batch():
     net = filled()
     x, y = (torch.cat(t) for t in zip(*data(), strict=True))
     split, whole = (secateur.score(traced(net), "snip", batches=b)["one"] for b in (data(), [(x, y)]))
-    close(split, whole)
+    assert_close(split, whole)
 
 
 def test_batches_that_pull_in_opposite_directions_cancel():
@@ -43,9 +43,9 @@ def test_a_unit_of_one_weight_has_the_sensitivity_of_that_weight():
     graph = secateur.trace(net, x)
     scores = secateur.score(graph, "snip", batches=[(x, y)])["0"]
     product = (net[0].weight.detach() * weight_gradients(net, x, y)["0.weight"]).abs()
-    close(scores, product[:, 0])
-    close((scores / scores.sum()).sum(), torch.tensor(1.0, dtype=torch.float64))
-    close(scores / scores.sum(), product[:, 0] / product.sum())
+    assert_close(scores, product[:, 0])
+    assert_close((scores / scores.sum()).sum(), torch.tensor(1.0, dtype=torch.float64))
+    assert_close(scores / scores.sum(), product[:, 0] / product.sum())
 
 
 def test_a_linear_net_with_a_squared_loss():
@@ -57,7 +57,7 @@ def test_a_linear_net_with_a_squared_loss():
     )["0"]
     u, v = net[0].weight.detach(), net[1].weight.detach()
     residual = x @ u.T @ v.T - t
-    close(scores, torch.einsum("no,ok,nk->k", residual, v, x @ u.T).abs())
+    assert_close(scores, torch.einsum("no,ok,nk->k", residual, v, x @ u.T).abs())
 
 
 def test_without_a_norm_the_gate_is_the_sum_over_the_weights_that_read():
@@ -69,8 +69,8 @@ def test_without_a_norm_the_gate_is_the_sum_over_the_weights_that_read():
     row = (net.one.weight.detach() * gradient["one.weight"]).sum((1, 2, 3)) + net.one.bias.detach() * gradient[
         "one.bias"
     ]
-    close(scores, column.abs())
-    close(row.abs(), column.abs())
+    assert_close(scores, column.abs())
+    assert_close(row.abs(), column.abs())
 
 
 def test_a_gate_in_front_of_a_norm_in_training_mode_is_dead():

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import close
-from held import unchanged
+from gated import assert_close
+from held import assert_unchanged
 from nets import HAND, fill, fresh, graph, images
 from secateur.errors import BadModel, NeedsData
 from secateur.evidence.collect import collect
@@ -63,9 +63,9 @@ def test_every_layer_of_a_chain_holds_all_of_the_flow():
     model = chain(6, 8, 5, 7, 3)
     found, total = flows(model, torch.zeros(2, 6))
     for layer in found.values():
-        close(layer.sum(), total)
+        assert_close(layer.sum(), total)
     for scores in secateur.score(secateur.trace(model, torch.zeros(2, 6)), "synflow").values():
-        close(scores.sum(), torch.tensor(1.0, dtype=torch.float64))
+        assert_close(scores.sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_what_comes_into_a_unit_goes_out_of_it():
@@ -74,8 +74,8 @@ def test_what_comes_into_a_unit_goes_out_of_it():
     found, total = flows(model, torch.zeros(2, 6))
     scores = secateur.score(secateur.trace(model, torch.zeros(2, 6)), "synflow")
     for before, after in (("0", "2"), ("2", "4")):
-        close(scores[before], found[f"{before}.weight"].sum(1) / total)
-        close(scores[before], found[f"{after}.weight"].sum(0) / total)
+        assert_close(scores[before], found[f"{before}.weight"].sum(1) / total)
+        assert_close(scores[before], found[f"{after}.weight"].sum(0) / total)
 
 
 def test_flow_is_conserved_in_a_residual_stream_of_several_writers_and_readers():
@@ -84,10 +84,10 @@ def test_flow_is_conserved_in_a_residual_stream_of_several_writers_and_readers()
     scores = secateur.score(secateur.trace(model, SQUARE), "synflow")
     rows = {n: t.flatten(1).sum(1) / total for n, t in found.items()}
     columns = {n: t.transpose(0, 1).flatten(1).sum(1) / total for n, t in found.items()}
-    close(scores["a"], rows["a.weight"])
-    close(scores["a"], columns["b.weight"])
-    close(scores["stem"], rows["stem.weight"] + rows["b.weight"] + rows["d.weight"])
-    close(scores["stem"], columns["a.weight"] + columns["c.weight"] + columns["head.weight"])
+    assert_close(scores["a"], rows["a.weight"])
+    assert_close(scores["a"], columns["b.weight"])
+    assert_close(scores["stem"], rows["stem.weight"] + rows["b.weight"] + rows["d.weight"])
+    assert_close(scores["stem"], columns["a.weight"] + columns["c.weight"] + columns["head.weight"])
 
 
 def test_norms_and_biases_are_passed_by():
@@ -95,7 +95,7 @@ def test_norms_and_biases_are_passed_by():
     plain.load_state_dict(normed.state_dict(), strict=False)
     ours, theirs = (secateur.score(secateur.trace(m, SQUARE), "synflow") for m in (normed, plain))
     for name, scores in theirs.items():
-        close(ours[name], scores)
+        assert_close(ours[name], scores)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_whatever_norms_or_clips_is_passed_by(norm):
         with torch.no_grad():
             model[0].weight.mul_(30)  # far above where ReLU6 clips
     ours, theirs = (secateur.score(secateur.trace(m, torch.zeros(2, 4)), "synflow")["0"] for m in (other, plain))
-    close(ours, theirs)
+    assert_close(ours, theirs)
 
 
 def test_no_data_is_asked_for_and_none_is_looked_at():
@@ -169,7 +169,7 @@ def test_step_by_step_no_layer_collapses():
 def test_the_last_unit_of_a_layer_has_the_highest_score(seed):
     """All flow passes it."""
     scores = secateur.score(secateur.trace(chain(5, 7, 1, 6, 3, seed=seed), torch.zeros(2, 5)), "synflow")
-    close(scores["2"], torch.ones(1, dtype=torch.float64))
+    assert_close(scores["2"], torch.ones(1, dtype=torch.float64))
     assert max(scores["0"].max(), scores["4"].max()) < 1
 
 
@@ -180,7 +180,7 @@ def test_products_that_overflow_single_precision():
             p.fill_(1.0)
     assert not torch.isfinite(model(torch.ones(1, 64))).all()
     for scores in secateur.score(secateur.trace(model, torch.zeros(1, 64)), "synflow").values():
-        close(scores, torch.full((64,), 1 / 64, dtype=torch.float64))
+        assert_close(scores, torch.full((64,), 1 / 64, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", sorted(HAND))
@@ -216,7 +216,7 @@ def test_where_flow_turns_or_stops_it_is_refused_by_group(between, why):
     with pytest.raises(BadModel, match=rf"no synflow of '0': .*{why}.*use a criterion that needs none, or frozen='0'"):
         secateur.score(graph, "synflow")
     rest = secateur.score(secateur.trace(model, torch.zeros(2, 4), frozen="0"), "synflow")
-    close(rest["2"].sum(), torch.tensor(1.0, dtype=torch.float64))
+    assert_close(rest["2"].sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_a_network_that_gives_zero_is_refused():
@@ -252,13 +252,13 @@ def test_copies_of_weights_are_given_back_as_their_flow_is_known(monkeypatch):
     monkeypatch.setattr(WeightSynFlow, "run", watched)
     model = chain(6, 8, 5, 3)
     graph = secateur.trace(model, torch.zeros(2, 6))
-    with unchanged(model):
+    with assert_unchanged(model):
         found = collect(graph, {"weight_synflow"}).values["weight_synflow"]
     assert taken.keys() == found.keys()
     assert all(w.numel() == 0 for w in taken.values())
     expected, total = flows(model, torch.zeros(2, 6))
     for name, fields in found.items():
-        close(fields["through"], expected[name] / total)
+        assert_close(fields["through"], expected[name] / total)
 
 
 @pytest.mark.parametrize("kind", ["synflow", "weight_synflow"])
@@ -279,7 +279,7 @@ def test_a_forward_that_fails_or_writes_to_its_weights_leaves_them_as_they_are(k
     for fails in (False, True):
         model = fill(Writes(fails))
         graph = secateur.trace(model, images(2, 4))
-        with unchanged(model):
+        with assert_unchanged(model):
             found = collect(graph, {kind})
         assert bool(found.values[kind]) is not fails
         assert bool(found.missing.get(kind)) is fails

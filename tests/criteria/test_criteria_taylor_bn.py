@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import close, data, filled, gate_gradients, traced, weight_gradients
+from gated import assert_close, data, filled, gate_gradients, traced, weight_gradients
 from nets import fill, graph, images
 from secateur.criteria.taylor_bn import TaylorBN
 from secateur.errors import BadModel
@@ -25,8 +25,8 @@ def behind(net, x, y):
 def test_one_norm_that_writes_a_group_gives_the_score_of_a_gate():
     net = filled()
     scores, others = (secateur.score(traced(net), c, batches=data()) for c in ("taylor-bn", "taylor"))
-    close(scores["one"], others["one"])
-    close(scores["one"], gate_gradients(net, data())["one"].square().mean(0))
+    assert_close(scores["one"], others["one"])
+    assert_close(scores["one"], gate_gradients(net, data())["one"].square().mean(0))
 
 
 @pytest.mark.parametrize("name", ["plain", "grouped", "mlpnorm"])
@@ -43,7 +43,7 @@ def test_the_identity_of_scale_and_shift():
     net, (x, y) = filled(), data()[0]
     gradient = weight_gradients(net, x, y)
     product = net.n1.weight * gradient["n1.weight"] + net.n1.bias * gradient["n1.bias"]
-    close(product.detach(), gate_gradients(net, [(x, y)])["one"][0])
+    assert_close(product.detach(), gate_gradients(net, [(x, y)])["one"][0])
 
 
 def test_gates_of_all_channels_together_are_the_scale_of_what_the_head_reads():
@@ -53,7 +53,7 @@ def test_gates_of_all_channels_together_are_the_scale_of_what_the_head_reads():
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
     F.cross_entropy(net[2:](net[:2](x) * scale), y).backward()
     found = collect(secateur.trace(net, x), {"gradients"}, batches=[(x, y)]).of("gradients", "0")
-    close(found["total"].sum() / len(x), scale.grad)
+    assert_close(found["total"].sum() / len(x), scale.grad)
 
 
 def test_several_norms_are_squared_one_by_one():
@@ -62,7 +62,7 @@ def test_several_norms_are_squared_one_by_one():
     stem, two = stem.square().mean(0), two.square().mean(0)
     mean = (stem / stem.mean() + two / two.mean()) / 2 * (stem.mean() + two.mean()) / 2
     for reduction, expected in (("sum", stem + two), ("first", stem), ("mean", mean)):
-        close(secateur.score(traced(net), TaylorBN(reduction), batches=data())["stem"], expected)
+        assert_close(secateur.score(traced(net), TaylorBN(reduction), batches=data())["stem"], expected)
     joint = secateur.score(traced(net), "taylor", batches=data())["stem"]
     assert (joint <= (stem + two) * (1 + 1e-12)).all()  # (a + b)^2 / 2 is at most a^2 + b^2
 
@@ -73,7 +73,7 @@ def test_first_is_the_norm_of_a_projection_where_there_is_one():
     found = evidence.of("norm_gradients", "layer2.0.conv2")
     rows = [s.writer.norm.path for s in g["layer2.0.conv2"].sources]
     assert rows == ["layer2.0.bn2", "layer2.0.downsample.1", "layer2.1.bn2"]
-    close(TaylorBN("first").score(g["layer2.0.conv2"], evidence), found["square"][1] / found["count"])
+    assert_close(TaylorBN("first").score(g["layer2.0.conv2"], evidence), found["square"][1] / found["count"])
 
 
 def test_a_norm_that_runs_twice_is_one_norm():
@@ -93,7 +93,7 @@ def test_a_norm_that_runs_twice_is_one_norm():
     gradient = weight_gradients(net, x, y)
     each = [sum(net.get_parameter(f"{n}.{p}") * gradient[f"{n}.{p}"] for p in ("weight", "bias")) for n in ("n0", "n1")]
     found = secateur.score(secateur.trace(net, x), "taylor-bn", batches=[(x, y)])["stem"]
-    close(found, (each[0] ** 2 + each[1] ** 2))
+    assert_close(found, (each[0] ** 2 + each[1] ** 2))
 
 
 @pytest.mark.parametrize("name", ["nonorm", "mlp", "squeeze", "transposed"])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import secateur
-from gated import SIZES, USES, close, data, filled, gate_gradients, loss_at, traced
+from gated import SIZES, USES, assert_close, data, filled, gate_gradients, loss_at, traced
 from nets import fill, images
 from secateur.testing import check_criterion
 
@@ -38,7 +38,7 @@ def test_it_is_that_of_real_gates():
         f = lambda flat, x=x, y=y: loss_at(net, x, y, dict(zip(SIZES, flat.split(sizes), strict=True)))  # noqa: E731
         rows.append(torch.autograd.functional.hessian(f, torch.ones(sum(sizes), dtype=torch.float64)).sum(1))
     for name, h in zip(SIZES, torch.stack(rows).split(sizes, 1), strict=True):
-        close(scores[name], (g[name] - h / 2).square().mean(0) / USES[name])
+        assert_close(scores[name], (g[name] - h / 2).square().mean(0) / USES[name])
 
 
 def test_a_quadratic_loss_is_met_exactly_where_gates_do_nothing_together():
@@ -50,7 +50,7 @@ def test_a_quadratic_loss_is_met_exactly_where_gates_do_nothing_together():
         return (output - 0.3).square().sum()
 
     scores = secateur.score(graph, "taylor-so", batches=[(x, None)], loss=loss)["0"]
-    close(scores, changes(net, x, loss)[:3].square())
+    assert_close(scores, changes(net, x, loss)[:3].square())
     first = secateur.score(graph, "taylor", batches=[(x, None)], loss=loss)["0"]
     assert ((first - scores).abs() > 0.1 * scores).any()  # the first order alone is not exact
 
@@ -62,7 +62,7 @@ def test_one_gate_is_met_exactly():
         return output.square().sum()
 
     scores = secateur.score(graph, "taylor-so", batches=[(x, None)], loss=loss)["0"]
-    close(scores, changes(net, x, loss)[:1].square())
+    assert_close(scores, changes(net, x, loss)[:1].square())
 
 
 def test_the_terms_of_a_quadratic_loss_add_up_to_the_change_when_all_go():
@@ -74,15 +74,15 @@ def test_the_terms_of_a_quadratic_loss_add_up_to_the_change_when_all_go():
 
     fields = secateur.collect(graph, "taylor-so", batches=[(x, None)], loss=loss).of("curvature", "0")
     gradient = secateur.collect(graph, "taylor", batches=[(x, None)], loss=loss).of("gradients", "0")["total"] / len(x)
-    close((gradient - fields["product"] / 2).sum(), changes(net, x, loss)[3])
+    assert_close((gradient - fields["product"] / 2).sum(), changes(net, x, loss)[3])
 
 
 def test_where_the_loss_is_linear_it_is_the_first_order():
     net, graph, x = hidden()
     options = {"batches": [(x, None)], "loss": lambda output, _: (output * torch.arange(3)).sum()}
     second, first = (secateur.score(graph, c, **options)["0"] for c in ("taylor-so", "taylor"))
-    close(second, first)
-    close(second, changes(net, x, options["loss"])[:3].square())
+    assert_close(second, first)
+    assert_close(second, changes(net, x, options["loss"])[:3].square())
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "taylor-so"])

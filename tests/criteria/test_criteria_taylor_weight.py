@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import close, data, filled, gate_gradients, traced, weight_gradients
+from gated import assert_close, data, filled, gate_gradients, traced, weight_gradients
 from nets import fill, images
 from secateur.criteria.obd import OBD
 from secateur.criteria.taylor_weight import Form, TaylorWeight
@@ -27,8 +27,8 @@ def by_layer(net, layer, batches=None):
 def test_the_score_is_the_sum_of_squared_products(norm):
     net = filled(norm=norm)
     scores = secateur.score(traced(net), "taylor-weight", batches=data())
-    close(scores["one"], by_layer(net, "one"))
-    close(scores["stem"], by_layer(net, "stem") + by_layer(net, "two"))
+    assert_close(scores["one"], by_layer(net, "one"))
+    assert_close(scores["stem"], by_layer(net, "stem") + by_layer(net, "two"))
 
 
 def test_reductions_over_the_layers_that_write_a_stream():
@@ -36,7 +36,7 @@ def test_reductions_over_the_layers_that_write_a_stream():
     stem, two = by_layer(net, "stem"), by_layer(net, "two")
     mean = (stem / stem.mean() + two / two.mean()) / 2 * (stem.mean() + two.mean()) / 2
     for reduction, expected in (("first", stem), ("sum", stem + two), ("mean", mean)):
-        close(secateur.score(traced(net), TaylorWeight(reduction), batches=data())["stem"], expected)
+        assert_close(secateur.score(traced(net), TaylorWeight(reduction), batches=data())["stem"], expected)
 
 
 def single(count=6):
@@ -63,8 +63,8 @@ def formed(net, layer, form):
 def test_forms_are_sums_written_out(form):
     net = filled()
     scores = secateur.score(traced(net), TaylorWeight(form=form), batches=single())
-    close(scores["one"], formed(net, "one", form))
-    close(scores["stem"], formed(net, "stem", form) + formed(net, "two", form))
+    assert_close(scores["one"], formed(net, "one", form))
+    assert_close(scores["stem"], formed(net, "stem", form) + formed(net, "two", form))
 
 
 def test_of_one_weight_a_unit_first_and_vectorize_are_its_product():
@@ -87,7 +87,7 @@ def test_of_one_weight_a_unit_first_and_vectorize_are_its_product():
         "first": product.abs(), "vectorize": product.abs(), "second": product**2,
         "mix": (product - product**2 / 2).abs(),
     }.items():  # fmt: skip
-        close(secateur.score(graph, TaylorWeight(form=form), batches=batches, loss=loss)["0"], expected)
+        assert_close(secateur.score(graph, TaylorWeight(form=form), batches=batches, loss=loss)["0"], expected)
 
 
 def test_mix_is_first_where_there_is_no_curvature():
@@ -98,7 +98,7 @@ def test_mix_is_first_where_there_is_no_curvature():
         fields["square"].zero_()
     first, mix = (secateur.score(graph, TaylorWeight(form=f), evidence=evidence) for f in ("first", "mix"))
     for name in first:
-        close(mix[name], first[name])
+        assert_close(mix[name], first[name])
 
 
 @pytest.mark.parametrize("form", get_args(Form))
@@ -153,7 +153,9 @@ def test_products_over_a_filter_in_front_of_a_norm_in_training_mode_cancel():
     assert secateur.score(graph, "taylor", batches=data())["one"].min() > 1e-9
     assert secateur.score(graph, "snip", batches=data())["one"].min() > 1e-9
     assert net.training
-    close(secateur.score(graph, "snip", batches=data())["one"], gate_gradients(net.eval(), data())["one"].mean(0).abs())
+    assert_close(
+        secateur.score(graph, "snip", batches=data())["one"], gate_gradients(net.eval(), data())["one"].mean(0).abs()
+    )
 
 
 def test_it_is_twice_the_obd_saliency_of_weights_alone():
@@ -161,7 +163,7 @@ def test_it_is_twice_the_obd_saliency_of_weights_alone():
     net = fill(nn.Sequential(nn.Linear(5, 6, bias=False), nn.ReLU(), nn.Linear(6, 3))).double()
     graph = secateur.trace(net, images(2, 5).double())
     batches = [(images(4, 5).double(), torch.arange(4) % 3)]
-    close(
+    assert_close(
         secateur.score(graph, TaylorWeight(), batches=batches)["0"],
         2 * secateur.score(graph, OBD(), batches=batches)["0"],
     )
@@ -207,7 +209,7 @@ def test_a_gate_does_not_mind_a_computed_weight(criterion):
     g = torch.autograd.functional.jacobian(loss, ones)
     h = torch.autograd.functional.hessian(loss, ones).sum(1)
     expected = {"taylor": g**2, "snip": g.abs(), "taylor-so": (g - h / 2) ** 2}[criterion]
-    close(secateur.score(graph, criterion, batches=[(x, y)])["0"], expected)
+    assert_close(secateur.score(graph, criterion, batches=[(x, y)])["0"], expected)
 
 
 def test_the_contract():

@@ -6,7 +6,7 @@ from torch import nn
 
 import secateur
 from gated import Net, data, filled, traced
-from held import unchanged
+from held import assert_unchanged
 from nets import Head, fill, images
 from secateur.errors import BadModel, NeedsData
 
@@ -71,7 +71,7 @@ def test_a_norm_of_one_channel_undoes_no_gate(criterion, norm):
 def test_a_loss_without_a_gradient_is_refused(criterion):
     net = filled()
     graph = traced(net)
-    with unchanged(net), pytest.raises(NeedsData, match="does not depend on the model's parameters"):
+    with assert_unchanged(net), pytest.raises(NeedsData, match="does not depend on the model's parameters"):
         secateur.score(graph, criterion, batches=data(), loss=lambda y, t: torch.tensor(1.0))
 
 
@@ -87,7 +87,7 @@ def test_a_batch_of_nan_is_refused_by_number(criterion):
     net, batches = filled(), data()
     graph = traced(net)
     batches[1] = (batches[1][0] * float("nan"), batches[1][1])
-    with unchanged(net), pytest.raises(NeedsData, match=r"batch 1 gives (a loss of nan|an output of NaN)"):
+    with assert_unchanged(net), pytest.raises(NeedsData, match=r"batch 1 gives (a loss of nan|an output of NaN)"):
         secateur.score(graph, criterion, batches=batches)
 
 

@@ -9,7 +9,7 @@ from deploy_models import HOW, cut, example, fresh, logits, words
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import fill, images
 from secateur.errors import CheckpointError
 
@@ -73,7 +73,7 @@ def test_a_rewritten_config_is_stored_neither_way_but_ours(tmp_path):
 def test_a_model_that_was_never_run_is_traced_and_runs():
     """This one asks for hidden states in every forward; transformers hooks its layers in the first."""
     model = segformer("SegformerForSemanticSegmentation")
-    with unchanged(model):
+    with assert_unchanged(model):
         secateur.trace(model, PIXELS)
     wanted = segformer("SegformerForSemanticSegmentation")(**PIXELS).logits
     assert torch.equal(model(**PIXELS).logits, wanted)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import secateur
-from held import same_weights, unchanged
+from held import assert_unchanged, same_weights
 from nets import conv_bn, fill, images
 from secateur.allocation.uniform import Uniform
 from secateur.errors import SecateurError
@@ -182,7 +182,7 @@ def test_a_cut_language_model_compiles(name):
 
 def test_what_fails_changes_nothing():
     mine = net()
-    with unchanged(mine), pytest.raises(SecateurError):
+    with assert_unchanged(mine), pytest.raises(SecateurError):
         secateur.prune_(mine, X, budget=secateur.Budget(macs=1e-9))
 
 

@@ -8,7 +8,7 @@ import torch
 from deploy_models import HOW, NAMES, cut, example, fresh, logits
 
 import secateur
-from held import same_weights, unchanged
+from held import assert_unchanged, same_weights
 from secateur.allocation.uniform import Uniform
 from secateur.errors import CheckpointError
 
@@ -22,7 +22,7 @@ def mismatches(model, name):
 
 
 def refused(model, path, name):
-    with unchanged(model), pytest.raises(CheckpointError) as told:
+    with assert_unchanged(model), pytest.raises(CheckpointError) as told:
         model.save_pretrained(path)
     shapes = mismatches(model, name)
     assert any(all(str(part) in str(told.value) for part in (key, *pair)) for key, pair in shapes.items())

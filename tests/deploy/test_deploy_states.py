@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import secateur
-from held import random_plan, same_weights, unchanged
+from held import assert_unchanged, random_plan, same_weights
 from nets import conv_bn, fill, images
 from secateur.allocation.uniform import Uniform
 from secateur.errors import SecateurError
@@ -162,7 +162,7 @@ def lower(module, args, kwargs):
 def test_weights_made_for_inference_are_cut_and_generate(name):
     with torch.inference_mode():
         model = fresh(name)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, example(name), **HOW["ranked"])
     assert same_weights(pruned.model, cut(name, "ranked").model)
     said = [
@@ -196,7 +196,7 @@ def test_all_frozen_hooked_and_in_training_mode(verify):
     fill(model).requires_grad_(False).train()
     seen = []
     model[0].register_forward_hook(lambda m, a, out: seen.append(out.detach().clone()) or out * 0.5)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, X, allocator=HALF, verify=verify)
     assert not any(p.requires_grad for p in pruned.model.parameters())
     assert pruned.model.training

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import fill, graph, images
 from secateur.errors import BadModel, CheckpointError, NeedsData, UnknownName
 from secateur.evidence.base import COLLECTORS, Evidence, Sampling
@@ -175,7 +175,7 @@ def test_one_pass_serves_all_kinds_and_gives_what_each_gives_alone(net):
 @pytest.mark.parametrize("kind", sorted(COLLECTORS.all()))
 def test_nothing_is_touched(net, kind):
     g = secateur.trace(net, images(2, 1, 6, 6).double())
-    with unchanged(net):
+    with assert_unchanged(net):
         collect(g, {kind}, batches=data())
     assert all(p.grad is None for p in net.parameters())
 
@@ -234,4 +234,5 @@ def test_what_is_missing_is_said(net):
 
 def test_targets_are_not_looked_at_without_need(net):
     g = secateur.trace(net, images(2, 1, 6, 6).double())
-    collect(g, {"activations", "inputs_gram"}, batches=[(x, None) for x, _ in data()])
+    found = collect(g, {"activations", "inputs_gram"}, batches=[(x, None) for x, _ in data()])
+    assert all(found.values[kind] for kind in ("activations", "inputs_gram"))

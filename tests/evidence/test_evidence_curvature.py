@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from gated import SIZES, close, data, filled, gate_gradients, loss_at, ones, traced, weight_gradients
+from gated import SIZES, assert_close, data, filled, gate_gradients, loss_at, ones, traced, weight_gradients
 from nets import fill, images
 from secateur.errors import BadModel
 from secateur.evidence.collect import collect
@@ -38,7 +38,7 @@ def test_the_product_is_the_hessian_of_real_gates_times_ones(net):
     found = curvature(net, data())
     total = sum(gate_hessian(net, x, y).sum(1) for x, y in data())
     for name, expected in zip(SIZES, total.split(list(SIZES.values())), strict=True):
-        close(found.of("curvature", name)["product"], expected)
+        assert_close(found.of("curvature", name)["product"], expected)
 
 
 def test_squares_are_of_each_batch(net):
@@ -47,7 +47,7 @@ def test_squares_are_of_each_batch(net):
     h = torch.stack([gate_hessian(net, x, y).sum(1) for x, y in data()])
     for name, product in zip(SIZES, h.split(list(SIZES.values()), 1), strict=True):
         fields = found.of("curvature", name)
-        close(fields["square"], (g[name] - product / 2).square().sum(0))
+        assert_close(fields["square"], (g[name] - product / 2).square().sum(0))
         assert int(fields["count"]) == 3
 
 
@@ -191,7 +191,7 @@ def test_fused_attention_is_written_out():
         g = torch.autograd.grad(f(*weights), weights)
         _, flow = torch.autograd.functional.hvp(f, weights, g)
     for name, expected in zip(names, flow, strict=True):
-        close(found.of("curvature", name)["flow"], expected)
+        assert_close(found.of("curvature", name)["flow"], expected)
 
 
 def test_nothing_of_the_pass_is_held(net):
@@ -221,4 +221,4 @@ def test_only_gates_move():
     found = collect(graph, {"curvature"}, batches=[(x, y)])
     ones = torch.ones(5, dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(lambda z: F.cross_entropy(model(x, z), y), ones)
-    close(found.of("curvature", graph.groups[0].name)["product"], hessian.sum(1))
+    assert_close(found.of("curvature", graph.groups[0].name)["product"], hessian.sum(1))

@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 import secateur
-from gated import close
+from gated import assert_close
 from nets import fill, images
 from secateur.errors import BadExample, BadModel, BadOption
 from secateur.evidence.collect import collect
@@ -83,10 +83,10 @@ def test_where_the_loss_is_linear_it_is_what_removal_changes(name):
     single = [(x[i : i + 1], None) for i in range(1)]
     one = secateur.score(graph, "fisher", batches=single, loss=linear_loss)[group.name]
     also = secateur.score(graph, "taylor", batches=single, loss=linear_loss)[group.name]
-    close(score["snip"], changes)
-    close(score["taylor"].sqrt(), changes)
-    close(second.sqrt(), changes)
-    close(one, also)
+    assert_close(score["snip"], changes)
+    assert_close(score["taylor"].sqrt(), changes)
+    assert_close(second.sqrt(), changes)
+    assert_close(one, also)
 
 
 def test_a_layer_that_does_nothing_changes_nothing():
@@ -101,7 +101,7 @@ def test_a_layer_that_does_nothing_changes_nothing():
             secateur.score(secateur.trace(m, x), criterion, batches=[(x, torch.arange(4) % 3)])["0"]
             for m in (net, more)
         )
-        close(one, other)
+        assert_close(one, other)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(5, affine=False), nn.BatchNorm2d(5)], ids=["plain", "affine"])
@@ -113,7 +113,7 @@ def test_a_gate_stands_behind_norm_and_activation(norm, early):
     net, x, y = net.double().eval(), images(4, 1, 6, 6).double(), torch.arange(4) % 3
     z = torch.ones(5, 1, 1, dtype=torch.float64, requires_grad=True)
     (g,) = torch.autograd.grad(F.cross_entropy(net[3:](net[:3](x) * z), y), z)
-    close(secateur.score(secateur.trace(net, x), "snip", batches=[(x, y)])["0"], g.flatten().abs())
+    assert_close(secateur.score(secateur.trace(net, x), "snip", batches=[(x, y)])["0"], g.flatten().abs())
 
 
 def language_model(kind, **options):
@@ -210,7 +210,7 @@ def test_examples_are_told_apart_wherever_they_lie(criterion, positions, flat):
     each = [secateur.score(graph, criterion, batches=b) for b in ways]
     for other in each[1:]:
         for name, scores in each[0].items():
-            close(other[name], scores)
+            assert_close(other[name], scores)
 
 
 class Positions(nn.Module):
@@ -255,7 +255,9 @@ def test_a_layer_that_reads_a_mean_weighs_as_one_that_reads_all_positions():
         net.head(z.mean((2, 3))) + net.other(net.conv(z).relu().mean((2, 3))), y, reduction="sum"
     ).backward()
     theta = (z * z.grad).mean((2, 3)).abs().mean(0).detach()
-    close(secateur.score(secateur.trace(net, x), "taylor-activation", batches=[(x, y)])["stem"], theta / theta.norm())
+    assert_close(
+        secateur.score(secateur.trace(net, x), "taylor-activation", batches=[(x, y)])["stem"], theta / theta.norm()
+    )
 
 
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 3, 2)])
@@ -265,7 +267,7 @@ def test_snip_of_unequal_batches_is_that_of_one_batch(sizes):
     graph = secateur.trace(net, x)
     parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
     whole, split = (secateur.score(graph, "snip", batches=b)["0"] for b in ([(x, y)], parts))
-    close(split, whole)
+    assert_close(split, whole)
     options = {"sparsity": 0.5, "criterion": "snip"}
     whole, split = (secateur.sparsify(net, x, batches=b, **options).model.state_dict() for b in ([(x, y)], parts))
     assert all(torch.equal(whole[n], split[n]) for n in whole)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import ALL, HAND, NoNorm, fill, fresh, graph, images
 from secateur.errors import BadModel
 from secateur.evidence.surrogate import last_layer, propagate
@@ -234,7 +234,7 @@ def test_dropped_units_carry_nothing_on():
 
 def test_nothing_is_touched():
     model, example = fresh("padded"), ALL["padded"].example
-    with unchanged(model):
+    with assert_unchanged(model):
         g = secateur.trace(model, example)
         propagate(g, ones(g))
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import fill, images
 from secateur.evidence.base import COLLECTORS
 from secateur.evidence.collect import collect
@@ -85,5 +85,5 @@ def test_a_collector_that_fails_in_the_backward_pass_leaves_the_model_alone(monk
     net = model()
     graph = secateur.trace(net, data()[0][0])
     monkeypatch.setattr(COLLECTORS.all()["weight_gradients"], "gradient", gradient)
-    with unchanged(net), pytest.raises(RuntimeError, match="no more"):
+    with assert_unchanged(net), pytest.raises(RuntimeError, match="no more"):
         collect(graph, {"weight_gradients"}, batches=data())

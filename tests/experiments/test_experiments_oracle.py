@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
+from held import assert_unchanged, run, zeroed
 from held import batches as any_batches
 from held import loss as any_loss
-from held import run, unchanged, zeroed
 from nets import fill, graph, images
 from secateur import ledger as ledgers
 from secateur.errors import BadModel, BadOption, CheckpointError, NeedsData, PlanError
@@ -177,7 +177,7 @@ def test_a_residual_block_is_left_out_whole():
 
 def test_nothing_is_touched(tmp_path):
     net = gates().train()
-    with unchanged(net):
+    with assert_unchanged(net):
         oracle(secateur.trace(net, data()[0][0]), data(), path=tmp_path / "o.safetensors")
 
 

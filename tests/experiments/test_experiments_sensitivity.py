@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import fill, graph, images
 from secateur import Budget
 from secateur.allocation.curves import Sensitivity, width
@@ -184,7 +184,7 @@ def test_a_file_that_has_only_begun_says_so(scored, tmp_path):
 
 def test_nothing_is_touched(scored, tmp_path):
     g, scores = scored
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         sensitivity(g, batches(), scores, [0.5], path=tmp_path / "s.safetensors")
 
 

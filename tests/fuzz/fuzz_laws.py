@@ -16,7 +16,7 @@ from random_nets import Program, example, network
 from torch import nn
 
 import secateur
-from held import difference, random_plan, run, same_weights, tensors_of, unchanged, zeroed
+from held import assert_unchanged, difference, random_plan, run, same_weights, tensors_of, zeroed
 from secateur.allocation.uniform import Uniform
 from secateur.errors import NothingToDo, TraceError
 from secateur.graph.example import call, tensors
@@ -92,14 +92,14 @@ def check(program: Program, folder: Path, coverage: Coverage, *, seconds: float 
 
 def hold(program: Program, folder: Path, coverage: Coverage) -> None:
     model, x = network(program), example(program)
-    with unchanged(model):
+    with assert_unchanged(model):
         try:
             graph = secateur.trace(model, x)
         except TraceError:
             return coverage.count(None)
     coverage.count(graph)
     partition(graph)
-    with unchanged(model):
+    with assert_unchanged(model):
         keep_all(graph)
         cut_equals_mask(program, graph, random_plan(graph, seed=1, keep=0.0))
         pruned = cut_equals_mask(program, graph, random_plan(graph, seed=2))
@@ -182,7 +182,7 @@ def save_and_load(program: Program, graph: Graph, pruned: secateur.Pruned, folde
     path = folder / "net.safetensors"
     secateur.save(pruned, path)
     into = network(program, seed=5)
-    with unchanged(into, pruned.model):
+    with assert_unchanged(into, pruned.model):
         loaded = secateur.load(path, into=into)
     assert same_weights(pruned.model, loaded), "what was loaded is not what was saved"
     assert all(torch.equal(a, b) for a, b in zip(outputs(pruned.model, graph), outputs(loaded, graph), strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import MEETING, WIDE, batches, difference, loss, random_plan, run, tensors_of, unchanged, zeroed
+from held import MEETING, WIDE, assert_unchanged, batches, difference, loss, random_plan, run, tensors_of, zeroed
 from nets import ALL, HAND, OURS, fresh, graph
 from secateur.groups.plan import Plan
 
@@ -18,7 +18,7 @@ from secateur.groups.plan import Plan
 def test_a_cut_model_gives_what_zeroed_weights_give(name, keep):
     g = graph(name)
     plan = random_plan(g, seed=3, keep=keep)
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         pruned = secateur.cut(g, plan)
     assert pruned.check.max_error <= 1e-9
     assert difference(run(zeroed(g, plan), g.example), run(pruned.model, g.example)) < 1e-9

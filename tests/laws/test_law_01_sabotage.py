@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import secateur
-from held import random_plan, unchanged
+from held import assert_unchanged, random_plan
 from nets import ALL, HAND, fresh, graph
 from secateur.errors import SecateurWarning, VerificationError
 from secateur.groups.plan import Plan
@@ -36,7 +36,7 @@ def test_one_wrong_index_of_one_axis_of_one_tensor_is_found(name, monkeypatch):
         for axis in axes:
             wrong = wrong_index(work, tensor, axis, sizes[tensor][axis])
             monkeypatch.setattr(STEP, "edits", lambda *_, wrong=wrong: wrong)
-            with unchanged(g.model), pytest.raises(VerificationError, match="relative error"):
+            with assert_unchanged(g.model), pytest.raises(VerificationError, match="relative error"):
                 secateur.cut(g, plan)
             tried += 1
     assert tried >= 2
@@ -51,7 +51,10 @@ def test_in_place_a_wrong_index_leaves_the_model_as_it_was(monkeypatch):
         return wrong_index(work, "b.0.weight", 0, 10) if 0 in work.indices.get("b.0.weight", {}) else work
 
     monkeypatch.setattr(STEP, "edits", wrong)
-    with unchanged(model), pytest.raises(SecateurWarning, match=r"left whole.*'b\.0'"):  # an error in these tests
+    with (
+        assert_unchanged(model),
+        pytest.raises(SecateurWarning, match=r"left whole.*'b\.0'"),
+    ):  # an error in these tests
         secateur.prune_(model, example, budget=secateur.Budget(macs=0.6))
 
 
@@ -65,7 +68,7 @@ def test_a_wrong_attribute_is_found(monkeypatch):
         if a.name in ("before", "after")
     }
     monkeypatch.setattr(STEP, "edits", lambda *_: Edits(work.indices, swapped))
-    with unchanged(g.model), pytest.raises(VerificationError):
+    with assert_unchanged(g.model), pytest.raises(VerificationError):
         secateur.cut(g, plan)
 
 

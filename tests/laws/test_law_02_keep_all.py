@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import secateur
-from held import same_weights, tensors_of, unchanged
+from held import assert_unchanged, same_weights, tensors_of
 from nets import ALL, graph
 from secateur.graph.example import call, tensors
 from secateur.groups.plan import Keep, Plan
@@ -15,7 +15,7 @@ def test_keeping_everything_changes_nothing(name):
     g = graph(name)
     stated = Plan(edits=tuple(Keep(group=x.name, units=tuple(range(x.size))) for x in g.groups))
     for plan in (Plan(), stated):
-        with unchanged(g.model):
+        with assert_unchanged(g.model):
             pruned = secateur.cut(g, plan)
         assert same_weights(g.model, pruned.model)
         assert pruned.before == pruned.after

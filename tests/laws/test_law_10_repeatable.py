@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import MEETING, WIDE, batches, loss, random_plan, same_weights, unchanged
+from held import MEETING, WIDE, assert_unchanged, batches, loss, random_plan, same_weights
 from nets import ALL, HAND, LIBRARY, OURS, fill, fresh, graph
 from secateur.errors import BadModel, PlanError
 from secateur.experiments.models.resnet import ResNet
@@ -30,7 +30,7 @@ def disturbed(name):
 def test_prune_twice(name):
     model, example = disturbed(name), ALL[name].example
     options = {"budget": secateur.Budget(params=0.7), "criterion": "random", "seed": 4}
-    with unchanged(model):
+    with assert_unchanged(model):
         first, second = (secateur.prune(model, example, **options) for _ in range(2))
     assert first.plan == second.plan
     assert same_weights(first.model, second.model)
@@ -42,7 +42,7 @@ def test_prune_twice(name):
 @pytest.mark.parametrize("name", ["plain", "padded", "depthwise", "digits-resnet"])
 def test_scores_are_the_same_and_cost_the_model_nothing(criterion, name):
     model, example = disturbed(name), ALL[name].example
-    with unchanged(model):
+    with assert_unchanged(model):
         g = secateur.trace(model, example)
         first, second = (secateur.score(g, criterion, batches=batches(example), loss=loss, seed=1) for _ in range(2))
     assert all(torch.equal(first[n], second[n]) for n in first)
@@ -51,7 +51,7 @@ def test_scores_are_the_same_and_cost_the_model_nothing(criterion, name):
 @pytest.mark.parametrize("name", LIBRARY)
 def test_a_trace_is_the_same_and_costs_the_model_nothing(name):
     model = fresh(name)
-    with unchanged(model):
+    with assert_unchanged(model):
         g = secateur.trace(model, ALL[name].example)
     assert [(x.name, x.size) for x in g.groups] == [(x.name, x.size) for x in graph(name).groups]
 
@@ -60,7 +60,7 @@ def test_a_trace_is_the_same_and_costs_the_model_nothing(name):
 def test_repairs_touch_only_the_small_model(repair):
     model, example = disturbed("padded"), ALL["padded"].example
     options = {"budget": secateur.Budget(macs=0.6), "batches": batches(example), "repair": repair}
-    with unchanged(model):
+    with assert_unchanged(model):
         first, second = (secateur.prune(model, example, **options) for _ in range(2))
     assert same_weights(first.model, second.model)
 
@@ -81,7 +81,7 @@ def test_methods_keep_their_contract(method):
 @pytest.mark.parametrize("method", sorted(secateur.methods()))
 def test_plans_of_methods_are_the_same_and_cost_the_model_nothing(method):
     model, example = disturbed("padded"), ALL["padded"].example
-    with unchanged(model):
+    with assert_unchanged(model):
         g = secateur.trace(model, example)
         chosen = secateur.methods()[method]()
         options = {"batches": batches(example), "loss": loss, "seed": 2}
@@ -122,7 +122,7 @@ def test_a_forward_that_draws_does_not_move_the_rng(step):
         "cut": lambda: secateur.cut(g, random_plan(g)),
         "prune": lambda: secateur.prune(model, example, budget=secateur.Budget(macs=0.5)),
     }
-    with unchanged(model):
+    with assert_unchanged(model):
         steps[step]()
 
 
@@ -182,7 +182,7 @@ def test_buffers_that_a_forward_moves_stay_where_they_are(step):
         "score": lambda: secateur.score(g, "taylor", batches=batches(x), loss=loss),
         "fold": lambda: fold_means(g, random_plan(g), [x]),
     }
-    with unchanged(model):
+    with assert_unchanged(model):
         steps[step]()
 
 
@@ -196,5 +196,5 @@ def test_autocast_around_the_call_changes_nothing():
 
 def test_a_criterion_that_refuses_leaves_the_model_alone():
     model = disturbed("mlp")
-    with unchanged(model), pytest.raises(BadModel):
+    with assert_unchanged(model), pytest.raises(BadModel):
         secateur.prune(model, ALL["mlp"].example, budget=secateur.Budget(macs=0.5), criterion="bn-scale")

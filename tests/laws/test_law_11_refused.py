@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import batches, random_plan, unchanged
+from held import assert_unchanged, batches, random_plan
 from nets import ALL, Head, conv_bn, fill, fresh, graph
 from secateur.errors import (
     BadBudget,
@@ -40,7 +40,7 @@ REFUSED = [
 @pytest.mark.parametrize(("options", "error", "reason"), REFUSED)
 def test_refused_in_place(options, error, reason):
     model = fresh("padded")
-    with unchanged(model), pytest.raises(error, match=reason):
+    with assert_unchanged(model), pytest.raises(error, match=reason):
         secateur.prune_(model, ALL["padded"].example, **options)
 
 
@@ -60,7 +60,7 @@ def bad_plans():
 def test_refused_plans(case):
     plan, error, reason = bad_plans()[case]
     g = graph("padded")
-    with unchanged(g.model), pytest.raises(error, match=reason):
+    with assert_unchanged(g.model), pytest.raises(error, match=reason):
         secateur.cut(g, plan)
 
 
@@ -87,14 +87,14 @@ def test_refused_foldings(case):
 def test_a_grouped_reader_cannot_be_folded_into():
     g = graph("grouped")
     fold = Fold(group="stem.0", reader="grouped.0.weight", units=(2,), constants=((0.5, 0.5, 0.5, 0.5),))
-    with unchanged(g.model), pytest.raises(SurgeryError, match="grouped convolution"):
+    with assert_unchanged(g.model), pytest.raises(SurgeryError, match="grouped convolution"):
         secateur.cut(g, Plan(edits=(Keep(group="stem.0", units=(0, 1)), fold)))
 
 
 def test_a_reader_without_bias_or_norm_cannot_be_folded_into():
     g = graph("mlp")
     fold = Fold(group="0", reader="2.weight", units=(2,), constants=((0.5,),))
-    with unchanged(g.model), pytest.raises(SurgeryError, match="no bias and no batch norm"):
+    with assert_unchanged(g.model), pytest.raises(SurgeryError, match="no bias and no batch norm"):
         secateur.cut(g, Plan(edits=(Keep(group="0", units=(0, 1)), fold)))
 
 
@@ -117,9 +117,9 @@ def test_an_int_that_cannot_follow_freezes_what_it_decides():
     g = secateur.trace(model, ALL["plain"].example)
     assert [x.name for x in g.groups] == ["two.0"]
     assert ("one.0", 8, reason) in [(f.name, f.size, f.reason) for f in g.frozen]
-    with unchanged(model), pytest.raises(PlanError, match=f"group 'one.0' is frozen: {reason}"):
+    with assert_unchanged(model), pytest.raises(PlanError, match=f"group 'one.0' is frozen: {reason}"):
         secateur.cut(g, Plan(edits=(Keep(group="one.0", units=(0, 1, 2, 3)),)))
-    with unchanged(model):
+    with assert_unchanged(model):
         assert secateur.cut(g, random_plan(g, keep=0.5)).check.max_error < 1e-9
 
 
@@ -128,7 +128,7 @@ def test_an_int_that_cannot_follow_freezes_what_it_decides():
 def test_weights_that_are_not_finite(poison, tensor):
     model = fresh("padded")
     model.state_dict()[tensor].view(-1)[3] = poison
-    with unchanged(model), pytest.raises(BadModel, match=f"{tensor} holds NaN or infinity"):
+    with assert_unchanged(model), pytest.raises(BadModel, match=f"{tensor} holds NaN or infinity"):
         secateur.prune_(model, ALL["padded"].example, **HALF)
 
 
@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite():
     model = fresh("plain")
     bad = [(x * float("inf"), y) for x, y in batches(ALL["plain"].example)]
     options = HALF | {"criterion": "taylor", "batches": bad, "loss": lambda out, _: out.sum()}
-    with unchanged(model), pytest.raises(NeedsData, match="batch 0 gives a loss of"):
+    with assert_unchanged(model), pytest.raises(NeedsData, match="batch 0 gives a loss of"):
         secateur.prune_(model, ALL["plain"].example, **options)
 
 
@@ -156,19 +156,21 @@ class Alone(nn.Module):
 
 def test_a_model_that_cannot_be_copied_is_refused_by_name():
     model = fill(Alone())
-    with unchanged(model), pytest.raises(BadModel, match="cannot be copied"):
+    with assert_unchanged(model), pytest.raises(BadModel, match="cannot be copied"):
         secateur.prune(model, ALL["plain"].example, **HALF)
 
 
 def test_an_example_of_zeros_is_not_held_against_the_cut():
     model = fill(nn.Sequential(nn.Linear(32, 64, bias=False), nn.ReLU(), nn.Linear(64, 9, bias=False)))
-    secateur.prune(model, torch.zeros(2, 32), **HALF)
+    pruned = secateur.prune(model, torch.zeros(2, 32), **HALF)
+    assert pruned.check.max_error <= 1e-6
+    assert pruned.after.macs <= pruned.before.macs / 2
 
 
 def test_a_failing_forward_leaves_no_hook_and_no_mode_behind():
     model = fresh("padded")
     before = len(nn.modules.module._global_forward_pre_hooks), len(nn.modules.module._global_forward_hooks)
-    with unchanged(model), pytest.raises(RuntimeError, match="channels"):
+    with assert_unchanged(model), pytest.raises(RuntimeError, match="channels"):
         secateur.trace(model, torch.zeros(2, 5, 8, 8))
     assert before == (len(nn.modules.module._global_forward_pre_hooks), len(nn.modules.module._global_forward_hooks))
     assert type(torch.ones(1) + 1) is torch.Tensor

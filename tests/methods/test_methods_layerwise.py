@@ -7,7 +7,7 @@ from sklearn.linear_model import Lasso as Reference
 from torch import nn
 
 import secateur
-from held import batches, same_weights, unchanged
+from held import assert_unchanged, batches, same_weights
 from nets import ALL, fresh, graph
 from secateur.allocation.uniform import Uniform
 from secateur.errors import NeedsData, NothingToDo
@@ -226,7 +226,7 @@ def test_scaling_leaves_each_kept_channel_of_a_reader_one_factor(name):
 def test_nets_come_nearer_than_without_a_refit_and_nothing_is_touched(name, criterion):
     model, example = fresh(name), ALL[name].example
     data = batches(example, 8)
-    with unchanged(model):
+    with assert_unchanged(model):
         found, again = (layerwise(model, example, data, criterion=criterion, budget=BUDGET) for _ in range(2))
     assert found.plan == again.plan
     assert same_weights(found.model, again.model)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import difference, run, unchanged
+from held import assert_unchanged, difference, run
 from nets import HAND, fill, graph, images
 from secateur.cost.cost import CostModel
 from secateur.criteria.merging import cutoff, saliency_of
@@ -153,7 +153,7 @@ def test_plans_cut_on_every_network(name):
         except SurgeryError:
             assert name == "sliced"
             continue
-        with unchanged(g.model):
+        with assert_unchanged(g.model):
             pruned = secateur.cut(g, plan)
         assert pruned.check.max_error < 1e-9
         for group, merge in plan.merges.items():

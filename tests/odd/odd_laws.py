@@ -10,7 +10,7 @@ import torch
 from odd_case import CASES, graph, new, prunable, silenced
 
 import secateur
-from held import difference, loss, random_plan, run, tensors_of, unchanged
+from held import assert_unchanged, difference, loss, random_plan, run, tensors_of
 from secateur.graph.example import call, map_tensors
 
 
@@ -76,7 +76,7 @@ class Laws:
     def test_a_budget_is_met(self, name):
         """The whole sentence, with no options, by a budget that whole units can meet."""
         model = new(name)
-        with unchanged(model):
+        with assert_unchanged(model):
             budget = secateur.Budget(params=0.93)
             pruned = secateur.prune(model, CASES[name].example, budget=budget, kinds=CASES[name].kinds)
         assert pruned.check.max_error <= 1e-6
@@ -91,7 +91,7 @@ def exact(name, plan, *, again=True):
     `again`: also against secateur's own reference, which is always asked where there is no other.
     """
     g, silent = graph(name), CASES[name].reference != "none"
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         pruned = secateur.cut(g, plan, verify="full" if again or not silent else "off")
     assert pruned.check.max_error <= 1e-6 or (silent and not again)
     if silent:

@@ -10,7 +10,7 @@ from odd_experts import BOTH, EinsumMixture, GatheredMixture, GroupedMixture, So
 from torch import nn
 
 import secateur
-from held import difference, loss, random_plan, run, same_weights, unchanged
+from held import assert_unchanged, difference, loss, random_plan, run, same_weights
 from secateur.allocation.ranked import Ranked
 from secateur.allocation.uniform import Uniform
 from secateur.errors import BudgetUnreachable, PlanError
@@ -51,7 +51,7 @@ def closed(model, plan, group="gate"):
 @pytest.mark.parametrize("cls", GROUPED)
 def test_rows_sent_in_groups(cls):
     model = filled(cls())
-    with unchanged(model):
+    with assert_unchanged(model):
         g = secateur.trace(model, WORDS, kinds="expert")
         assert [(x.name, x.size, x.least) for x in g.groups] == [("gate", 5, 2)]
         for kept in ([0, 1], [1, 3, 4], [0, 2, 3, 4]):

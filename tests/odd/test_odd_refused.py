@@ -11,7 +11,7 @@ from odd_case import FLAT, SQUARE, WORDS, filled, new, refusal
 from torch import nn
 
 import secateur
-from held import random_plan, unchanged
+from held import assert_unchanged, random_plan
 from nets import images
 from secateur.errors import BadModel, SecateurError, TraceError
 
@@ -52,7 +52,7 @@ def test_an_example_that_does_not_fit_is_the_models_own_error(case):
     with pytest.raises(Exception) as own:
         secateur.graph.example.call(new(name).eval(), example)
     model = new(name)
-    with unchanged(model), pytest.raises(type(own.value)) as ours:
+    with assert_unchanged(model), pytest.raises(type(own.value)) as ours:
         secateur.prune(model, example, budget=HALF)
     assert type(ours.value) is type(own.value)
     assert not isinstance(ours.value, SecateurError)
@@ -135,14 +135,14 @@ def line_of(cls, text):
 def test_a_forward_that_decides_by_values_is_refused_with_its_line(cls):
     """File and line of the author's code, not of torch's or ours."""
     model = filled(cls())
-    with unchanged(model), pytest.raises(TraceError, match="values") as caught:
+    with assert_unchanged(model), pytest.raises(TraceError, match="values") as caught:
         secateur.prune(model, FLAT, budget=HALF)
     assert re.search(rf"test_odd_refused\.py\W+(line )?{line_of(cls, BRANCHES[cls])}\b", str(caught.value))
 
 
 def test_experts_that_see_only_their_words_are_cut_exactly_or_refused_by_name():
     model = filled(Routed())
-    with unchanged(model):
+    with assert_unchanged(model):
         told = refusal(TraceError, lambda: secateur.trace(model, WORDS))
     if told is not None:
         assert "values" in told
@@ -162,7 +162,7 @@ def test_weight_norm_by_hook_is_refused_by_name_or_cut_exactly():
     def cut():
         assert secateur.prune(model, FLAT, budget=HALF, criterion="random").check.max_error <= 1e-6
 
-    with unchanged(model):
+    with assert_unchanged(model):
         assert "cannot be copied" in (refusal(BadModel, cut) or "cannot be copied")
 
 
@@ -182,5 +182,5 @@ def test_everything_is_named_even_where_nothing_can_go():
     assert g.groups == ()
     assert "aten.cumsum" in str(g.coverage())
     assert CASES["NoRule"].frozen["two"] in str(g.coverage())
-    with unchanged(model), pytest.raises(SecateurError):
+    with assert_unchanged(model), pytest.raises(SecateurError):
         secateur.prune(model, FLAT, budget=HALF)

@@ -9,7 +9,7 @@ from odd_all import CASES
 from odd_case import graph, new, refusal
 
 import secateur
-from held import difference, random_plan, run, same_weights, tensors_of, unchanged
+from held import assert_unchanged, difference, random_plan, run, same_weights, tensors_of
 from secateur.errors import BadModel, SecateurError
 from secateur.surgery.checkpoint import load, save
 
@@ -20,7 +20,7 @@ SEVERAL = ["Glu", "Einsum", "GroupNormOfTwo", "TiedHead", "Stream", "TwoInputs"]
 @pytest.mark.parametrize("name", SEVERAL)
 def test_frozen_weights_are_cut_and_stay_frozen(name):
     model = new(name).requires_grad_(False)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, CASES[name].example, budget=SMALL)
     free = secateur.prune(new(name), CASES[name].example, budget=SMALL)
     assert same_weights(pruned.model, free.model)
@@ -31,7 +31,7 @@ def test_frozen_weights_are_cut_and_stay_frozen(name):
 def test_weights_made_in_inference_mode(name):
     with torch.inference_mode():
         model = new(name)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, CASES[name].example, budget=SMALL)
     assert same_weights(pruned.model, secateur.prune(new(name), CASES[name].example, budget=SMALL).model)
 
@@ -39,7 +39,7 @@ def test_weights_made_in_inference_mode(name):
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_prune_inside_inference_mode(name):
     model = new(name)
-    with torch.inference_mode(), unchanged(model):
+    with torch.inference_mode(), assert_unchanged(model):
         pruned = secateur.prune(model, CASES[name].example, budget=SMALL)
     assert same_weights(pruned.model, secateur.prune(new(name), CASES[name].example, budget=SMALL).model)
 
@@ -63,7 +63,7 @@ def test_the_meta_device_is_traced_and_refused_to_be_cut(name):
 def test_half_precision_is_kept(name, dtype):
     model = new(name).to(dtype)
     to = secateur.graph.example.map_tensors(CASES[name].example, lambda t: t.to(dtype) if t.is_floating_point() else t)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, to, budget=SMALL)
     assert {t.dtype for t in tensors_of(pruned.model).values() if t.is_floating_point()} == {dtype}
     assert pruned.check.max_error <= 1e-6
@@ -73,7 +73,7 @@ def test_half_precision_is_kept(name, dtype):
 def test_channels_last_is_kept(name):
     model = new(name).to(memory_format=torch.channels_last)
     example = CASES[name].example.to(memory_format=torch.channels_last)
-    with unchanged(model):
+    with assert_unchanged(model):
         pruned = secateur.prune(model, example, budget=SMALL)
     weights = [p for p in pruned.model.parameters() if p.dim() == 4]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
@@ -84,7 +84,7 @@ def test_a_compiled_model_is_cut_exactly_or_refused_by_name():
     model = new("Stream").eval()
     compiled = torch.compile(model, backend="eager")
     compiled(CASES["Stream"].example)
-    with unchanged(model):
+    with assert_unchanged(model):
         told = refusal(BadModel, lambda: secateur.trace(compiled, CASES["Stream"].example))
     if told is not None:
         assert "compile" in told

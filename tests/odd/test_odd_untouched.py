@@ -11,7 +11,7 @@ from odd_case import FLAT, filled, graph
 from torch import nn
 
 import secateur
-from held import random_plan, unchanged
+from held import assert_unchanged, random_plan
 
 HALF = secateur.Budget(params=0.7)
 
@@ -64,7 +64,7 @@ def memories(model):
 def test_a_forward_that_writes_to_its_model_leaves_it_as_it_was(verb):
     model = filled(Remembers())
     before, ids = memories(model), {k: id(v) for k, v in vars(model).items()}
-    with unchanged(model):
+    with assert_unchanged(model):
         if verb == "prune":
             secateur.prune(model, FLAT, budget=HALF)
         else:
@@ -130,7 +130,7 @@ class Throws(Hidden):
 def test_no_random_number_is_used_up(verb):
     """Of torch, of Python, of NumPy; `unchanged` compares all three."""
     model = filled(Throws())
-    with unchanged(model):
+    with assert_unchanged(model):
         if verb == "prune":
             secateur.prune(model, FLAT, budget=HALF)
         elif verb == "prune with data":
@@ -159,7 +159,7 @@ def test_whatever_the_forward_raises_comes_through_and_leaves_nothing(error):
 
     model = filled(Raises())
     before = memories(model)
-    with unchanged(model), pytest.raises(error, match="mine"):
+    with assert_unchanged(model), pytest.raises(error, match="mine"):
         secateur.trace(model, FLAT)
     assert memories(model) == before
 
@@ -167,7 +167,7 @@ def test_whatever_the_forward_raises_comes_through_and_leaves_nothing(error):
 def test_hooks_run_and_stay():
     """Hooks of the user's are part of the forward: same hooks, in the same order, on both models."""
     g = graph("Hooked")
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         small = secateur.cut(g, random_plan(g, keep=0.5)).model
     for name in ("one", "two", "head"):
         a, b = getattr(g.model, name), getattr(small, name)

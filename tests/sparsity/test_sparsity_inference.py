@@ -12,7 +12,7 @@ from torch import nn
 
 import secateur
 import secateur.sparsity.inference as module
-from held import unchanged
+from held import assert_unchanged
 from secateur.errors import BadModel, BadOption, SecateurWarning, VerificationError
 from secateur.sparsity.compressed import CompressedLinear
 from secateur.sparsity.inference import Inference, inference, restore
@@ -53,7 +53,7 @@ def seconds(monkeypatch):
 def test_only_layers_that_win_are_replaced_and_by_the_fastest_kernel(seconds):
     seconds |= {16: (3e-3, 2e-3, 1e-3), 8: (1e-3, 2e-3, 3e-3)}
     net, x = Net(), noise(5, 16).float()
-    with unchanged(net):
+    with assert_unchanged(net):
         found = inference(net, x)
     assert found.replaced == ("twice",)
     assert isinstance(found.model.twice, CompressedLinear)
@@ -142,7 +142,7 @@ def test_a_sparse_and_its_file(seconds, tmp_path):
     assert found.layers["0"].sparsity == pytest.approx(0.8, abs=0.01)
     save_file(found.model.state_dict(), tmp_path / "rows.safetensors")
     fresh = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
-    with unchanged(fresh):
+    with assert_unchanged(fresh):
         again = restore(fresh, load_file(tmp_path / "rows.safetensors"))
     assert torch.equal(again(x), found.model(x))
     assert repr(again) == repr(found.model)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import batches, unchanged
+from held import assert_unchanged, batches
 from nets import ALL, fresh
 from secateur.errors import BadOption, TrainingError, UnknownName
 from secateur.sparsity.hold import remembered
@@ -56,7 +56,7 @@ def test_counts_follow_the_recurrence_exactly():
 def test_masks_nest_and_are_of_the_trained_weights():
     log = []
     model = fresh("mlp")
-    with unchanged(model):
+    with assert_unchanged(model):
         found = list(secateur.iterative(model, EXAMPLE, training(log), rounds=3))
     assert [entry[:2] for entry in log] == [(0, 0), (1, 0), (2, 0), (3, 0)]
     for earlier, later in pairwise(found):
@@ -112,7 +112,7 @@ def test_weights_are_kept_where_only_the_schedule_is_rewound(rewind, start):
 def test_the_control_is_the_same_mask_on_another_start():
     found = next(secateur.iterative(fresh("mlp"), EXAMPLE, training(), rounds=1))
     other = fresh("mlp", seed=9)
-    with unchanged(other):
+    with assert_unchanged(other):
         control = found.on(other)
     for n, p in other.named_parameters():
         expected = p * found.masks[n] if n in found.masks else p

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from secateur import Pattern
 from secateur.errors import BadModel
 
@@ -31,7 +31,7 @@ def llama():
 @pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
 def test_runs_of_inputs_in_every_layer_but_the_head(build, head, criterion):
     model = build()
-    with unchanged(model):
+    with assert_unchanged(model):
         found = secateur.sparsify(
             model, IDS, criterion=criterion, pattern=Pattern(keep=2, of=4), batches=[(IDS, None)], exclude="lm_head"
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import secateur
-from held import same_weights, unchanged
+from held import assert_unchanged, same_weights
 from nets import ALL, fresh
 from secateur import Sparse
 from secateur.errors import BadModel, CheckpointError, WrongArchitecture
@@ -51,7 +51,7 @@ def test_stored_and_read(name, tmp_path):
     found = sparse(name, scope="row")
     secateur.save(found, tmp_path / "s.safetensors")
     into = fresh(name, seed=4)
-    with unchanged(into):
+    with assert_unchanged(into):
         model = secateur.load(tmp_path / "s.safetensors", into=into)
         again = Sparse.load(tmp_path / "s.safetensors", into=into)
     assert same_weights(model, found.model)

@@ -9,7 +9,7 @@ from sparsity_cases import layer, noise
 from torch import nn
 
 import secateur
-from held import batches, same_weights, unchanged
+from held import assert_unchanged, batches, same_weights
 from held import loss as any_loss
 from nets import ALL, HAND, fresh
 from secateur import Pattern
@@ -29,7 +29,7 @@ def data(name):
 @pytest.mark.parametrize("scope", ["global", "layer", "row"])
 def test_exactly_so_many_zeros_in_every_kind_of_net(name, scope):
     model = fresh(name)
-    with unchanged(model):
+    with assert_unchanged(model):
         found = secateur.sparsify(model, ALL[name].example, sparsity="1/3", scope=scope)
     if scope == "global":
         size = sum(c.size for c in found.counts.values())
@@ -58,7 +58,7 @@ def test_every_criterion_leaves_the_callers_alone_and_repeats_itself(name, crite
     model = fresh(name)
     criterion = SynFlow(rounds=3) if criterion == "synflow" else criterion
     options = {"criterion": criterion, "sparsity": 0.5, "batches": data(name), "loss": any_loss}
-    with unchanged(model):
+    with assert_unchanged(model):
         first = secateur.sparsify(model, ALL[name].example, **options)
     again = secateur.sparsify(model, ALL[name].example, **options)
     assert same_weights(first.model, again.model)
@@ -160,13 +160,16 @@ def test_which_layers():
 )
 def test_refused_before_anything_changed(options, error, reason):
     model = fresh("plain")
-    with unchanged(model), pytest.raises(error, match=reason):
+    with assert_unchanged(model), pytest.raises(error, match=reason):
         secateur.sparsify(model, PLAIN, **options)
 
 
 def test_a_criterion_without_evidence_names_the_weight():
     model = fresh("transposed")
-    with unchanged(model), pytest.raises(BadModel, match=r"'up\.weight' has no product_squares.*exclude='up\.weight'"):
+    with (
+        assert_unchanged(model),
+        pytest.raises(BadModel, match=r"'up\.weight' has no product_squares.*exclude='up\.weight'"),
+    ):
         secateur.sparsify(model, PLAIN, criterion="wanda", sparsity=0.5, batches=data("transposed"))
     found = secateur.sparsify(
         model, PLAIN, criterion="wanda", sparsity=0.5, batches=data("transposed"), exclude=["up", "two"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import random_plan, unchanged
+from held import assert_unchanged, random_plan
 from nets import HAND, fill, graph, images
 from secateur.errors import UnknownName, VerificationError
 from secateur.graph.trace import block_paths
@@ -68,7 +68,7 @@ def test_the_trace_holds_what_each_block_takes_and_gives():
 @pytest.mark.parametrize("name", HAND)
 def test_good_cuts_pass(name):
     g = graph(name)
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         check = secateur.cut(g, random_plan(g, seed=2), verify="block").check
     assert check.max_error < 1e-9
     assert "blocks one by one" in check.reference
@@ -88,7 +88,7 @@ def test_a_tampered_block_is_found_and_named(path):
     small = secateur.cut(g, plan, verify="off").model
     with torch.no_grad():
         small.get_submodule(path).get_parameter("weight" if "." not in path else "down.weight")[0, 0] += 1e-3
-    with unchanged(g.model, small), pytest.raises(VerificationError, match=f"block '{path}' .*relative error"):
+    with assert_unchanged(g.model, small), pytest.raises(VerificationError, match=f"block '{path}' .*relative error"):
         verify_blocks(g, plan, small)
 
 
@@ -218,7 +218,7 @@ def test_foldings_are_refused():
     g = graph("padded")
     keep = Keep(group="stem.0", units=(0, 1, 3, 4))
     fold = Fold(group="stem.0", reader="a.0.weight", units=(2, 5), constants=((0.5,), (0.1,)))
-    with unchanged(g.model), pytest.raises(VerificationError, match="verify='full'"):
+    with assert_unchanged(g.model), pytest.raises(VerificationError, match="verify='full'"):
         secateur.cut(g, Plan(edits=(keep, fold)), verify="block")
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import batches, same_weights, unchanged
+from held import assert_unchanged, batches, same_weights
 from nets import fresh, graph, images
 from secateur import Drop, Keep, Plan
 from secateur.allocation.ranked import Ranked
@@ -86,7 +86,7 @@ def test_both_ways_to_check_hold_and_notice(whole, verify, monkeypatch):
         model.layer1[2] = nn.Hardtanh(-0.1, 0.1)
 
     monkeypatch.setattr(cutting, "drop", wrong)
-    with unchanged(whole.model), pytest.raises(VerificationError, match="differs"):
+    with assert_unchanged(whole.model), pytest.raises(VerificationError, match="differs"):
         secateur.cut(whole, plan, verify=verify)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import unchanged
+from held import assert_unchanged
 from nets import Head, conv_bn, fill, graph, images
 from secateur.surgery.homogeneous import homogeneous
 
@@ -69,6 +69,6 @@ def test_a_norm_that_is_not_folded_stops_it():
 def test_in_every_precision_and_nothing_is_touched(dtype):
     net = fill(nn.Sequential(conv_bn(1, 6), conv_bn(6, 5), Head(5))).to(dtype)
     g = secateur.trace(net, images(2, 1, 8, 8).to(dtype))
-    with unchanged(net):
+    with assert_unchanged(net):
         assert homogeneous(g, g.groups) == {"0.0", "1.0"}
     assert homogeneous(g, []) == set()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import difference, run, same_weights, tensors_of, unchanged
+from held import assert_unchanged, difference, run, same_weights, tensors_of
 from nets import ALL, HAND, OURS, Head, conv_bn, fill, fresh, graph, images
 from secateur.errors import SurgeryError, VerificationError
 from secateur.groups.plan import Fold, Keep, Merge, Plan
@@ -163,14 +163,14 @@ def test_a_cut_that_was_not_merged_is_found():
     plan = merging(g, {"a.0": (3, 4), "stem.0": (0, 5)})
     small = secateur.cut(g, removing(g, {"a.0": (3, 4), "stem.0": (0, 5)})).model
     for check in (verify, verify_blocks):
-        with unchanged(g.model, small), pytest.raises(VerificationError, match="merged into others and masked"):
+        with assert_unchanged(g.model, small), pytest.raises(VerificationError, match="merged into others and masked"):
             check(g, plan, small)
     verify(g, removing(g, {"a.0": (3, 4), "stem.0": (0, 5)}), small)
 
 
 def test_nothing_but_the_copy_is_touched():
     g = graph("resnet20")
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         pruned = secateur.cut(g, merging(g, pairs_of(g)))
     assert not {id(t) for t in tensors_of(pruned.model).values()} & {id(t) for t in tensors_of(g.model).values()}
 
@@ -197,7 +197,7 @@ def test_in_place_it_is_whole_or_nothing():
     assert same_weights(model, pruned.model)
     other = secateur.trace(fresh("depthwise"), example)
     bad = Plan(edits=(*merging(other, {"last.0": (0, 1), "stem.0": (2, 1)}).edits,))
-    with unchanged(other.model), pytest.raises(SurgeryError, match=r"deep\.0\.weight"):
+    with assert_unchanged(other.model), pytest.raises(SurgeryError, match=r"deep\.0\.weight"):
         secateur.cut(other, bad)
 
 
@@ -224,7 +224,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     pruned = secateur.cut(g, merging(g, {"a.0": (3, 4), "stem.0": (0, 5)}))
     secateur.save(pruned, tmp_path / "model.safetensors")
     into = fresh("padded", seed=7)
-    with unchanged(into, pruned.model):
+    with assert_unchanged(into, pruned.model):
         loaded = secateur.load(tmp_path / "model.safetensors", into=into)
     assert same_weights(loaded, pruned.model)
     assert not same_weights(loaded, secateur.cut(g, removing(g, {"a.0": (3, 4), "stem.0": (0, 5)})).model)
@@ -238,13 +238,17 @@ def test_an_optimizer_is_carried():
     g = secateur.trace(model, example)
     pruned = secateur.cut(g, merging(g, {"one.0": (3, 4)}))
     carried = secateur.carry(optimizer, pruned)
+    before = [p.detach().clone() for p in pruned.model.parameters()]
     pruned.model(example).square().sum().backward()
     carried.step()
+    for p, old in zip(pruned.model.parameters(), before, strict=True):
+        assert carried.state[p]["exp_avg"].shape == p.shape
+        assert not torch.equal(p, old)
 
 
 def test_a_merged_graph_shares_what_it_does_not_change():
     g = graph("padded")
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         other = merged(g, merging(g, {"a.0": (3, 4)}))
     ours, theirs = tensors_of(g.model), tensors_of(other.model)
     assert [n for n in ours if ours[n] is not theirs[n]] == ["b.0.weight"]

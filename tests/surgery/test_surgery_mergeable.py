@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import difference, run, tensors_of, unchanged
+from held import assert_unchanged, difference, run, tensors_of
 from nets import ALL, Head, conv_bn, fill, fresh, graph, images
 from secateur.errors import SurgeryError
 from secateur.groups.plan import Keep, Merge, Plan
@@ -117,7 +117,7 @@ def test_groups_that_cannot_be_merged(case):
     build, example, name, reason = CASES[case]
     g = secateur.trace(fill(build()), example)
     assert reason in mergeable(g, g.groups).refused[name]
-    with unchanged(g.model), pytest.raises(SurgeryError, match=f"units of group '{name}' cannot be merged: "):
+    with assert_unchanged(g.model), pytest.raises(SurgeryError, match=f"units of group '{name}' cannot be merged: "):
         secateur.cut(g, merging(g, {name: (1, 0)}))
 
 
@@ -159,7 +159,7 @@ def test_a_norm_within_each_unit_is_no_obstacle():
 def test_depthwise_kernels_must_agree():
     g = graph("depthwise")
     with (
-        unchanged(g.model),
+        assert_unchanged(g.model),
         pytest.raises(
             SurgeryError,
             match=r"unit 4 of group 'stem\.0' cannot be merged into unit 1: they differ in deep\.0\.weight, which",
@@ -194,7 +194,7 @@ def test_a_norm_right_behind_needs_not_agree():
 
 def test_a_factor_needs_nothing_between():
     g = twin(graph("depthwise"), {"stem.0": (4, 1)})
-    with unchanged(g.model), pytest.raises(SurgeryError, match=r"by the factor 0\.5.*deep.*give the factor 1"):
+    with assert_unchanged(g.model), pytest.raises(SurgeryError, match=r"by the factor 0\.5.*deep.*give the factor 1"):
         secateur.cut(g, merging(g, {"stem.0": (4, 1)}, 0.5))
 
 
@@ -246,6 +246,6 @@ def test_a_model_without_weights():
 @pytest.mark.parametrize("name", ["mobilenet_v2", "named", "twice", "grouped"])
 def test_it_touches_nothing_and_says_the_same_again(name):
     g = graph(name)
-    with unchanged(g.model):
+    with assert_unchanged(g.model):
         a, b = (mergeable(g, g.groups) for _ in range(2))
     assert {n: k.tolist() for n, k in a.kin.items()} == {n: k.tolist() for n, k in b.kin.items()}

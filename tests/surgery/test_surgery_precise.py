@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
-from held import difference, random_plan, run, unchanged
+from held import assert_unchanged, difference, random_plan, run
 from nets import ALL, fill, fresh, images
 from secateur.graph.example import call, tensors
 from secateur.graph.trace import undisturbed
@@ -101,7 +101,7 @@ def test_it_computes_what_a_copy_in_float64_does(case):
     model, x = MODELS[case]
     fill(model)
     wanted = run(model, x)
-    with unchanged(model):
+    with assert_unchanged(model):
         found = exact(model, x)
     assert all(t.dtype in (torch.float64, torch.complex128) for t in found if t.is_floating_point())
     assert difference(wanted, found) < 1e-12
@@ -110,7 +110,7 @@ def test_it_computes_what_a_copy_in_float64_does(case):
 @pytest.mark.parametrize("name", ["padded", "depthwise", "flat", "named", "digits-resnet"])
 def test_whole_models_come_out_in_float64_and_unchanged(name):
     model = fresh(name)
-    with unchanged(model):
+    with assert_unchanged(model):
         found = exact(model, ALL[name].example)
     assert difference(run(model, ALL[name].example), found) < 1e-12
 
@@ -121,7 +121,7 @@ def test_weights_of_a_half_type(dtype):
         dtype
     )
     x = images(2, 1, 8, 8).to(dtype)
-    with unchanged(model):
+    with assert_unchanged(model):
         found = exact(model, x)
     assert found[0].dtype == torch.float64
     assert difference(run(model, x), found) < 1e-12
@@ -139,7 +139,7 @@ def test_mixed_types():
             return self.b(self.a(x.bfloat16()).float())
 
     model = fill(Mixed())
-    with unchanged(model):
+    with assert_unchanged(model):
         found = exact(model, images(2, 6))
     reference = copy.deepcopy(model)
     reference.forward = lambda x: reference.b(reference.a(x))
@@ -156,7 +156,7 @@ def test_no_weight_is_kept_in_float64():
 def test_recurrent_modules_get_their_own_weights_back_after_an_error():
     model = nn.LSTM(6, 4)
     held = model._flat_weights
-    with unchanged(model), pytest.raises(RuntimeError), InFloat64(model):
+    with assert_unchanged(model), pytest.raises(RuntimeError), InFloat64(model):
         model(torch.zeros(2, 3, 5, dtype=torch.float64))
     assert model._flat_weights is held
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import secateur
-from held import difference, random_plan, run, unchanged, zeroed
+from held import assert_unchanged, difference, random_plan, run, zeroed
 from nets import HAND, OURS, fill, graph, images
 from secateur.errors import VerificationError
 from secateur.graph.example import tensors
@@ -23,7 +23,7 @@ def test_masked_execution_is_what_zeroed_weights_give(name):
     g = graph(name)
     plan = random_plan(g, seed=4)
     model, example = copy.deepcopy(g.model).double(), double(g.example)
-    with unchanged(model):
+    with assert_unchanged(model):
         masked = tensors(masked_forward(model, g.trace, example, torch.from_numpy(g.alive(plan.kept))))
     assert difference(run(zeroed(g, plan), g.example), masked) < 1e-12
 
@@ -50,7 +50,7 @@ def test_a_model_that_differs_is_refused_and_the_difference_said():
     plan = random_plan(g, keep=0.6)
     cut = secateur.cut(g, plan).model
     cut.head.linear.bias.data[0] += 0.01
-    with unchanged(g.model, cut), pytest.raises(VerificationError, match=r"relative error .* > 1e-06"):
+    with assert_unchanged(g.model, cut), pytest.raises(VerificationError, match=r"relative error .* > 1e-06"):
         verify(g, plan, cut)
     check = verify(g, plan, cut, tolerance=1.0)
     assert 1e-4 < check.max_error < 1
