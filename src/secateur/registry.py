@@ -21,7 +21,7 @@ class Options:
     """Options of a criterion, allocator or method: words that an option does not have are refused at once."""
 
     def __post_init__(self) -> None:
-        kind: type = type(self)
+        kind: type = type(self)  # a plain type, which mypy knows to be hashable
         words = _words(kind)
         for field in fields(self):
             value = getattr(self, field.name)

@@ -25,7 +25,7 @@ from held import snapshot
 from nets import ALL, fresh
 from safetensors.torch import save_file
 import secateur
-from secateur.errors import CheckpointError, WrongArchitecture
+from secateur.errors import WrongArchitecture
 from secateur.graph.example import call, tensors
 
 for case, name in json.loads(sys.argv[2]).items():
