@@ -1,6 +1,7 @@
 """Evidence against the same quantities computed from stored tensors, explicit gates and brute force."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -230,6 +231,47 @@ def test_what_is_missing_is_said(net):
     group = next(g for g in grouped.groups if any(m.reads and m.tensor not in held for m in g.members))
     with pytest.raises(BadModel, match="no inputs_gram"):
         inputs_of(group, evidence)
+
+
+class TwoHeads(nn.Module):
+    """A classifier, and a head that the loss does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 5, 3, padding=1), nn.BatchNorm2d(5)
+        self.body, self.side = nn.Linear(5 * 36, 6), nn.Linear(5 * 36, 3)
+        self.head, self.other = nn.Linear(6, 4), nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu().flatten(1)
+        return self.head(self.body(x).relu()), self.other(self.side(x).relu())
+
+
+@pytest.mark.parametrize("kind", [None, *(k for k, c in COLLECTORS.all().items() if c.data)])
+def test_a_batch_leaves_no_tensors_to_the_garbage_collector(kind):
+    """Activations in a cycle of references would stay until it runs, which counts objects, not bytes."""
+    g = secateur.trace(fill(TwoHeads()).eval(), images(2, 1, 6, 6))
+    held = []
+
+    def batches():
+        for x, y in data(6):
+            held.append(sum(o.numel() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)))
+            yield x.float(), y
+
+    gc.collect()
+    gc.disable()
+    try:
+        collect(
+            g,
+            {kind} if kind else {k for k, c in COLLECTORS.all().items() if c.data},
+            batches=batches(),
+            loss=lambda output, y: F.cross_entropy(output[0], y),
+            sampling=Sampling(points=1, images=4),
+        )
+    finally:
+        gc.enable()
+    # From the third batch on, when all sums are there; covariance keeps rows until there are more of them than units.
+    assert held[-1] == held[-2] == held[-3], held
 
 
 def test_targets_are_not_looked_at_without_need(net):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import BadOption, NeedsData, UnknownName
@@ -80,6 +81,7 @@ def _pass(graph: Graph, collectors: list[Collector], batches: Batches, loss: Los
             for c in collectors:
                 c.batch(found, held | gates)
             del found  # and the graph that it may hold
+            watch.forget()
             seen += 1
     if not seen:
         raise NeedsData("the batches are empty; give at least one (inputs, targets)")
@@ -93,6 +95,7 @@ class _Watch:
         self._graph, self._collectors, self._held = graph, collectors, held
         self._readers = readers(graph) if self._interested else {}
         self._layouts: dict[int, Layout | str] = {}
+        self._hooks: list[RemovableHandle] = []
 
     @contextmanager
     def batch(self, number: int, inputs: Any) -> Iterator[None]:
@@ -113,6 +116,7 @@ class _Watch:
 
                 if x.requires_grad:
                     handle = x.register_hook(once)
+                    self._hooks.append(handle)
 
             at, mine = reader.contraction.number, x.detach()
             if examples > 1 and at not in self._layouts:
@@ -126,11 +130,16 @@ class _Watch:
                 c.read(read)
 
         with ExitStack() as stack:
-            for c in self._collectors:
-                stack.enter_context(c.watching())
+            for watching in [c.watching() for c in self._collectors]:  # all made before any of them watches
+                stack.enter_context(watching)
             if self._interested:
                 stack.enter_context(at_readers(self._graph, self._readers, see, self._gate))
             yield
+
+    def forget(self) -> None:
+        """What still waits for gradients after a batch; it holds what layers read."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def _gate(self, reader: Reader, x: Tensor, axis: int) -> Tensor:
         """What is read, behind all gates."""

@@ -37,7 +37,7 @@ class Covariance(Collector):
             return
         if not read.tell(self.missing, mine):
             return
-        largest = read.by_example(read.x).amax(1).to("cpu", torch.float64)
+        largest = read.largest.to("cpu", torch.float64)
         for name in mine:
             index = read.reader.groups[name]
             self._held.setdefault(name, _Responses()).add(largest[:, index].amax(2))

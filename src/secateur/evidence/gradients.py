@@ -48,9 +48,11 @@ class AtReaders(Collector):
             where = f"nothing that {read.reader.contraction.path!r} reads has a gradient"
             self.missing |= dict.fromkeys(read.reader.groups, where)
 
+        reader = read.reader  # not the reading, which waits for this and holds what is read
+
         def later(products: Tensor) -> None:
-            for name in read.reader.groups:
-                found = read.reader.per_unit(name, products)
+            for name in reader.groups:
+                found = reader.per_unit(name, products)
                 before = self._now.get(name)
                 if before is None or len(before) == len(found):
                     self._now[name] = found if before is None else before + found

@@ -24,6 +24,7 @@ from .base import Collector, Sampling
 from .sampling import windows
 
 VALUES = 2**22  # of rows that are held at a time
+FEW = 2**18  # values whose squares are added up in single precision
 _FIRST = {"addmm": 1, "baddbmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "__matmul__": 0, "__rmatmul__": 0}
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 
@@ -53,10 +54,18 @@ class Product:
             yield part.movedim(2, 2 + space).movedim(1, 0).double().reshape(self.groups, -1, depth)
 
     def squares(self) -> Tensor:
-        """(groups, d) float64: sums of squares over all rows, without laying the rows out."""
-        # Added up over examples first, a few at a time, which may use the same memory again.
-        sums = [x.to(torch.float64, copy=True).square_().sum(0) for x in self.x.split(32)]
-        seen = self._seen(torch.stack(sums).sum(0, keepdim=True))
+        """(groups, d) float64: sums of squares over all rows, without laying the rows out.
+
+        Those of a few examples are added up in the type of x, if that is no shorter than single precision.
+        """
+        # Over a few examples in their own type first, in memory that is used again and stays in the processor's cache.
+        total = self.x.new_zeros(self.x.shape[1:], dtype=torch.float64)
+        parts = self.x.split(max(1, FEW // max(total.numel(), 1)))
+        scratch = torch.empty_like(parts[0], dtype=torch.promote_types(self.x.dtype, torch.float32))
+        for part in parts:
+            x = part.to(scratch.dtype)
+            total += torch.mul(x, x, out=scratch[: len(part)]).sum(0)
+        seen = self._seen(total[None])
         return seen.sum((0, *range(3, 2 + len(self.axes)))).flatten(1)
 
     def _seen(self, x: Tensor) -> Tensor:

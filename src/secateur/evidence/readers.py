@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,11 @@ class Read:
             return self.layout.split(x, self.axis, self.examples)
         return x.movedim(self.axis, -1).reshape(1, -1, x.shape[self.axis])
 
+    @cached_property
+    def largest(self) -> Tensor:
+        """(examples, positions along the axis): the largest x of each, or of all where they cannot be told apart."""
+        return self.by_example(self.x).amax(1)
+
     def products(self, found: Callable[[Tensor], None]) -> None:
         """Call back with the sum over positions of x * dL/dx, worked out once: (examples, along the axis) float64.
 
@@ -209,7 +215,8 @@ class _Calls(TorchFunctionMode):
                 return TRANSPARENT[func](*args, **kwargs)
         met = self._ops.met
         reader = self._readers.get(met)
-        found = None if reader is None else _operand(getattr(func, "__name__", ""), reader.contraction, args)
+        with torch._C.DisableTorchFunction():  # other modes have no need to see that a shape was looked at
+            found = None if reader is None else _operand(getattr(func, "__name__", ""), reader.contraction, args)
         if reader is None or found is None:
             return func(*args, **kwargs)
         place, axis = found

@@ -51,16 +51,21 @@ class WeightEffects(Collector):
 
 def squares(a: Tensor, b: Tensor) -> list[Tensor]:
     """For each axis, the sum of (a * b)^2 over all others: (indices,) float64. Never copied whole."""
-    rest = range(1, a.dim())
-    totals = [torch.zeros(size, dtype=torch.float64, device=a.device) for size in a.shape]
-    rows = max(1, CHUNK * a.shape[0] // max(a.numel(), 1)) if a.dim() else 1
-    for start in range(0, a.shape[0] if a.dim() else 0, rows):
-        part = slice(start, start + rows)
-        each = (a[part].double() * b[part]).square()
-        totals[0][part] = each.sum(tuple(rest)) if rest else each
-        for axis in rest:
-            totals[axis] += each.sum(tuple(d for d in range(a.dim()) if d != axis))
-    return totals
+    if not a.dim():
+        return []
+    rows = max(1, CHUNK * a.shape[0] // max(a.numel(), 1))
+    parts = zip(a.split(rows), b.split(rows), strict=True)
+    first, *others = zip(*(_by_axis((x.double() * y).square_()) for x, y in parts), strict=True)
+    return [torch.cat(first), *(sum(sums[1:], sums[0]) for sums in others)]
+
+
+def _by_axis(x: Tensor) -> list[Tensor]:
+    """For each axis, the sum over all others. Half of the axes at a time: what is left for the others is small."""
+    half = x.dim() // 2
+    if not half:
+        return [x]
+    left, right = tuple(range(half)), tuple(range(half, x.dim()))
+    return _by_axis(x.sum(right)) + _by_axis(x.sum(left))
 
 
 def mean_effect(evidence: Evidence, name: str, axis: int) -> Tensor:

@@ -64,30 +64,24 @@ def map_places(tree: Any, f: Callable[[Place, Tensor], Any], place: Place = ()) 
 
 def tensors(tree: Any) -> list[Tensor]:
     """All tensors in a nest, in order; objects that are no container are searched attribute by attribute."""
-    return _search(tree, lambda node: False)
+    return _search(tree, lambda node: False, [], set())
 
 
 def results(output: Any) -> list[Tensor]:
     """The tensors that a model gives; a cache of keys and values is its own memory, which may shrink with it."""
-    return _search(output, lambda node: any(kind.__name__.endswith("Cache") for kind in type(node).__mro__))
+    return _search(output, lambda node: any(kind.__name__.endswith("Cache") for kind in type(node).__mro__), [], set())
 
 
-def _search(tree: Any, skip: Callable[[Any], bool]) -> list[Tensor]:
-    found: list[Tensor] = []
-    seen: set[int] = set()
-
-    def search(node: Any) -> None:
-        if isinstance(node, Tensor):
-            found.append(node)
-        elif isinstance(node, (dict, tuple, list)):
-            for value in node.values() if isinstance(node, dict) else node:
-                search(value)
-        elif hasattr(node, "__dict__") and not isinstance(node, (type, nn.Module)) and id(node) not in seen:
-            seen.add(id(node))
-            if not skip(node):
-                search(vars(node))
-
-    search(tree)
+def _search(node: Any, skip: Callable[[Any], bool], found: list[Tensor], seen: set[int]) -> list[Tensor]:
+    if isinstance(node, Tensor):
+        found.append(node)
+    elif isinstance(node, (dict, tuple, list)):
+        for value in node.values() if isinstance(node, dict) else node:
+            _search(value, skip, found, seen)
+    elif hasattr(node, "__dict__") and not isinstance(node, (type, nn.Module)) and id(node) not in seen:
+        seen.add(id(node))
+        if not skip(node):
+            _search(vars(node), skip, found, seen)
     return found
 
 

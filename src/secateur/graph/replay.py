@@ -73,17 +73,18 @@ class AtContractions(TorchDispatchMode):
         self._contractions, self._reductions = trace.contractions, trace.reductions
         self._packets = {r.op for r in trace.reductions} if reduce else set()
         self._before, self._after, self._reduce = before, after, reduce
-        self._functions = _Whole(self)
+        self._functions: list[_Whole] = []
         self._paused = False
         self.met = self.reduced = 0
 
     def __enter__(self) -> Any:
-        self._functions.__enter__()
+        self._functions.append(_Whole(self))
+        self._functions[-1].__enter__()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self._functions.__exit__(*error)
+        self._functions.pop().__exit__(*error)  # which knows this: kept, both would wait for the garbage collector
 
     def read(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """What a function seen whole reads, masked."""

@@ -176,28 +176,31 @@ def _module_paths(model: nn.Module, tracer: Tracer) -> Iterator[None]:
             getattr(nn.modules.module, table, {}).pop(post.id, None)  # torch's handle leaves these behind
 
 
-def _holdings(model: nn.Module) -> list[tuple[Any, Any]]:
+_Holdings = list[tuple[Any, Any]]
+
+
+def _holdings(model: nn.Module) -> _Holdings:
     """The lists, dicts, sets and plain objects that modules hold, each with a copy of what is in it."""
-    found: list[tuple[Any, Any]] = []
+    found: _Holdings = []
     seen: set[int] = set()
-
-    def visit(value: Any) -> None:
-        if isinstance(value, (str, int, float, Tensor, nn.Module)) or value is None or id(value) in seen:
-            return
-        container = isinstance(value, (list, dict, set, deque))
-        if not container and not is_settings(value):
-            return
-        seen.add(id(value))
-        inside = value if container else vars(value)
-        found.append((inside, copy.copy(inside) if inside else type(inside)()))
-        for child in list(inside.values() if isinstance(inside, dict) else inside):
-            visit(child)
-
     for module in model.modules():
         for name, value in vars(module).items():
             if name not in ("_parameters", "_buffers", "_modules"):
-                visit(value)
+                _hold(value, found, seen)
     return found
+
+
+def _hold(value: Any, found: _Holdings, seen: set[int]) -> None:
+    if isinstance(value, (str, int, float, Tensor, nn.Module)) or value is None or id(value) in seen:
+        return
+    container = isinstance(value, (list, dict, set, deque))
+    if not container and not is_settings(value):
+        return
+    seen.add(id(value))
+    inside = value if container else vars(value)
+    found.append((inside, copy.copy(inside) if inside else type(inside)()))
+    for child in list(inside.values() if isinstance(inside, dict) else inside):
+        _hold(child, found, seen)
 
 
 def _restore(held: Any, before: Any) -> None:
