@@ -155,7 +155,7 @@ def stored(tmp_path):
     return path, pruned
 
 
-def refused(path, error=CheckpointError, match=None):
+def assert_refused(path, error=CheckpointError, match=None):
     into = fresh("mlp", seed=1)
     with assert_unchanged(into), pytest.raises(error, match=match) as caught:
         secateur.load(path, into=into)
@@ -168,7 +168,7 @@ def test_a_file_cut_short_anywhere(stored):
     whole = path.read_bytes()
     for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 4, len(whole) - 1):
         path.write_bytes(whole[:size])
-        refused(path)
+        assert_refused(path)
 
 
 def test_one_flipped_bit_of_any_byte(stored):
@@ -190,36 +190,36 @@ def test_one_flipped_bit_of_any_byte(stored):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    refused(tmp_path / "absent.safetensors", match="cannot read")
+    assert_refused(tmp_path / "absent.safetensors", match="cannot read")
 
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "model.safetensors").mkdir()
-    refused(tmp_path / "model.safetensors")
+    assert_refused(tmp_path / "model.safetensors")
 
 
 def test_files_of_others(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file(fresh("mlp").state_dict(), path)
-    refused(path, match="was not written by secateur")
+    assert_refused(path, match="was not written by secateur")
     path.write_bytes(b"PK\x03\x04 not safetensors at all")
-    refused(path)
+    assert_refused(path)
     files.write(path, "checkpoint", {"x": torch.zeros(2)}, {})
-    refused(path, match="holds a checkpoint, not a pruned model")
+    assert_refused(path, match="holds a checkpoint, not a pruned model")
 
 
 def test_a_file_of_a_later_version(stored):
     path, _ = stored
     tensors, facts = files.read(path, "pruned model")
     files.write(path, "pruned model", tensors, facts | {"format": 99})
-    refused(path, match="format 99; this version reads 1")
+    assert_refused(path, match="format 99; this version reads 1")
 
 
 def test_a_file_with_a_plan_that_cannot_be_read(stored):
     path, _ = stored
     tensors, facts = files.read(path, "pruned model")
     files.write(path, "pruned model", tensors, facts | {"plans": [{"edits": [{"edit": "saw"}]}]})
-    refused(path, match="plan that cannot be read")
+    assert_refused(path, match="plan that cannot be read")
 
 
 class Wider(nn.Sequential):

@@ -1,5 +1,6 @@
 """Registries: classes are found because their file is there."""
 
+import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Literal, get_origin, get_type_hints
 
@@ -43,14 +44,14 @@ def test_nothing_is_near():
 
 
 def options():
-    """Every option of what is registered that is one of a few words, or a seed, with what it cannot be."""
+    """Every option of what is registered that is one of a few words or may not be below 0, with what it cannot be."""
     kinds = (secateur.criteria, secateur.allocators, secateur.methods, secateur.weight_criteria)
     for kind in (cls for registered in kinds for cls in registered().values()):
         types = get_type_hints(kind)
         for field in fields(kind):
-            value = -1 if field.name == "seed" else "wat"
-            if field.name == "seed" or get_origin(types[field.name]) is Literal:
-                yield pytest.param(kind, field.name, value, id=f"{kind.__name__}-{field.name}")
+            wrong = {"seed": [-1], "per_macs": [-1, math.nan, math.inf]}.get(field.name, [])
+            for value in ["wat"] if get_origin(types[field.name]) is Literal else wrong:
+                yield pytest.param(kind, field.name, value, id=f"{kind.__name__}-{field.name}-{value}")
 
 
 @pytest.mark.parametrize(("kind", "option", "value"), list(options()))

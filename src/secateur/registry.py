@@ -30,6 +30,8 @@ class Options:
                 raise BadOption(f"{field.name}={value!r}: give {', '.join(others)} or {last}")
             if field.name == "seed" and value < 0:
                 raise BadOption(f"seed={value!r}: give 0 or more")
+            if field.name == "per_macs" and not 0 <= value < float("inf"):
+                raise BadOption(f"per_macs={value!r}: give 0 (all units alike) or more; 1 is per MAC")
 
 
 @cache

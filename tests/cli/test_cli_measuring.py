@@ -26,3 +26,12 @@ def test_all_are_all():
     assert list(found) == sorted(CRITERIA.all())
     with pytest.raises(typer.BadParameter, match="'l1' is given twice"):
         criteria(["all,l1"])
+
+
+@pytest.mark.parametrize("command", ["oracle", "sensitivity"])
+def test_without_data_it_is_said_what_may_be_given(secateur, tmp_path, command):
+    outcome = secateur(command, "--model", "digits-resnet", "--out", "new")
+    assert outcome.code == 2
+    assert "--data" in outcome.err
+    assert "digits (comes with scikit-learn)" in outcome.err
+    assert not (tmp_path / "new").exists()

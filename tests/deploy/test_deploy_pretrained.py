@@ -21,7 +21,7 @@ def mismatches(model, name):
     return {k: (theirs[k], ours[k]) for k in ours if theirs[k] != ours[k]}
 
 
-def refused(model, path, name):
+def assert_refused(model, path, name):
     with assert_unchanged(model), pytest.raises(CheckpointError) as told:
         model.save_pretrained(path)
     shapes = mismatches(model, name)
@@ -33,19 +33,19 @@ def refused(model, path, name):
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_that_no_longer_describes_the_model_is_not_stored(name, how, tmp_path):
-    refused(cut(name, how).model, tmp_path / "there", name)
+    assert_refused(cut(name, how).model, tmp_path / "there", name)
 
 
 def test_no_way_around(tmp_path):
     """Copies, pickles, the model cut in place, what is cut again, and the part that holds the layers."""
     pruned = cut("llama", "ranked")
-    refused(copy.deepcopy(pruned.model), tmp_path / "a", "llama")
-    refused(pickle.loads(pickle.dumps(pruned.model)), tmp_path / "b", "llama")
+    assert_refused(copy.deepcopy(pruned.model), tmp_path / "a", "llama")
+    assert_refused(pickle.loads(pickle.dumps(pruned.model)), tmp_path / "b", "llama")
     mine = fresh("llama")
     secateur.prune_(mine, example("llama"), **HOW["ranked"])
-    refused(mine, tmp_path / "c", "llama")
+    assert_refused(mine, tmp_path / "c", "llama")
     again = secateur.prune(pruned, example("llama"), allocator=Uniform(keep=0.7))
-    refused(again.model, tmp_path / "d", "llama")
+    assert_refused(again.model, tmp_path / "d", "llama")
     with pytest.raises(CheckpointError, match="embed_tokens"):
         pruned.model.model.save_pretrained(tmp_path / "e")
     assert list(tmp_path.iterdir()) == []
@@ -57,12 +57,12 @@ def test_a_copy_is_judged_by_itself(tmp_path):
     other = copy.deepcopy(made)
     other.config.intermediate_size = 24
     other.save_pretrained(tmp_path / "other")
-    refused(made, tmp_path / "made", "llama")
+    assert_refused(made, tmp_path / "made", "llama")
 
 
 def test_a_loaded_model_is_guarded_too(tmp_path):
     secateur.save(cut("gpt2"), tmp_path / "small.safetensors")
-    refused(secateur.load(tmp_path / "small.safetensors", into=fresh("gpt2")), tmp_path / "there", "gpt2")
+    assert_refused(secateur.load(tmp_path / "small.safetensors", into=fresh("gpt2")), tmp_path / "there", "gpt2")
 
 
 @pytest.mark.parametrize("name", NAMES)

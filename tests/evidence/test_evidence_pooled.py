@@ -60,7 +60,7 @@ def zeros(net, x):
     return (net.maps.numpy() == 0).sum((0, *range(2, net.maps.dim())))
 
 
-def check(net, x):
+def assert_zeros(net, x):
     found, expected = fields(net, x), zeros(net, x)
     assert expected.min() < expected.max() < net.maps[:, 0].numel()
     np.testing.assert_array_equal(found["zeros"][0], expected)
@@ -72,12 +72,12 @@ def check(net, x):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("way", WAYS)
 def test_zeros_are_those_of_the_maps_before(way, dtype):
-    check(fill(Ends(WAYS[way])).to(dtype).eval(), images(7, 1, 6, 6).to(dtype))
+    assert_zeros(fill(Ends(WAYS[way])).to(dtype).eval(), images(7, 1, 6, 6).to(dtype))
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AdaptiveMaxPool2d(3), nn.Identity()])
 def test_a_convolution_behind_a_pool(pool):
-    check(fill(Ends(pool, nn.Conv2d(5, 2, 2))).eval(), images(7, 1, 6, 6))
+    assert_zeros(fill(Ends(pool, nn.Conv2d(5, 2, 2))).eval(), images(7, 1, 6, 6))
 
 
 @pytest.mark.parametrize("grad", [False, True])
@@ -114,7 +114,7 @@ def test_one_dimension():
             self.maps = F.relu(self.conv(x) - 0.3)
             return self.reader(F.max_pool1d(self.maps, 3).mean(2))
 
-    check(fill(Signal()).eval(), images(7, 1, 9))
+    assert_zeros(fill(Signal()).eval(), images(7, 1, 9))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def absolute(parameter):
     return parameter.detach().double().abs()
 
 
-def close(found, expected):
+def assert_close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -51,9 +51,9 @@ def test_layers_of_layers():
     s = torch.arange(1.0, 6.0).double()
     found, carried = propagate(g, s), s
     for layer in (6, 4, 2):
-        close(found[str(layer)], carried)
+        assert_close(found[str(layer)], carried)
         carried = absolute(net[layer].weight).T @ carried
-    close(found["0"], carried)
+    assert_close(found["0"], carried)
 
 
 def by_loops(weight, s, stride, padding, groups, size):
@@ -78,7 +78,7 @@ def test_convolutions_by_loops(stride, padding, groups):
     carried = by_loops(second.weight.detach().numpy(), s, stride, padding, groups, (6, 7))
     for name, maps in (("2", s), ("0", carried)):
         index = g[name].sources[0].index  # (units, m): of grouped layers a unit is a channel of each group
-        close(found[name], torch.from_numpy(maps.sum((1, 2))[index].sum(1)))
+        assert_close(found[name], torch.from_numpy(maps.sum((1, 2))[index].sum(1)))
 
 
 def test_a_transposed_convolution_and_flattening():
@@ -88,9 +88,9 @@ def test_a_transposed_convolution_and_flattening():
     s = torch.arange(1.0, 65.0).double()
     found = propagate(g, s)
     maps = s.reshape(4, 4, 4)
-    close(found["2"], maps.sum((1, 2)))
+    assert_close(found["2"], maps.sum((1, 2)))
     blocks = F.conv2d(maps[None], absolute(net[2].weight), stride=2)[0]
-    close(found["0"], blocks.sum((1, 2)))
+    assert_close(found["0"], blocks.sum((1, 2)))
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.MaxPool2d(3, 1, 1), nn.AdaptiveMaxPool2d(2)])
@@ -104,7 +104,7 @@ def test_the_maximum_of_a_pool_is_its_mean(pool):
     mean = F.adaptive_avg_pool2d if isinstance(pool, nn.AdaptiveMaxPool2d) else F.avg_pool2d
     y = F.conv2d(mean(F.conv2d(x, absolute(net[2].weight)), **options), absolute(net[4].weight)).mean((2, 3))
     (expected,) = torch.autograd.grad(y @ s, x)
-    close(propagate(g, s)["0"], expected.sum((0, 2, 3)))
+    assert_close(propagate(g, s)["0"], expected.sum((0, 2, 3)))
 
 
 def test_batch_norms_do_nothing_or_scale():
@@ -112,10 +112,10 @@ def test_batch_norms_do_nothing_or_scale():
     g = traced(net, 3)
     net[3].weight.data[1] *= -1
     s = torch.arange(1.0, 6.0).double()
-    close(propagate(g, s)["0"], absolute(net[2].weight).T @ s)
+    assert_close(propagate(g, s)["0"], absolute(net[2].weight).T @ s)
     scale = absolute(net[3].weight) / (net[3].running_var + net[3].eps).sqrt()
-    close(propagate(g, s, norms="scaled")["0"], absolute(net[2].weight).T @ (scale * s))
-    close(propagate(g, s, norms="scaled")["2"], s)
+    assert_close(propagate(g, s, norms="scaled")["0"], absolute(net[2].weight).T @ (scale * s))
+    assert_close(propagate(g, s, norms="scaled")["2"], s)
 
 
 class Branches(nn.Module):
@@ -137,10 +137,10 @@ def test_sums_copy_concatenations_split_and_branches_add_up():
     net, s = g.model, torch.arange(1.0, 7.0).double()
     found = propagate(g, s)
     joined = absolute(net.join.weight).T @ s
-    close(found["a"], joined[:5])
-    close(found["c"], joined[5:])
+    assert_close(found["a"], joined[:5])
+    assert_close(found["c"], joined[5:])
     parts = ((net.a, joined[:5]), (net.b, joined[:5]), (net.c, joined[5:]))
-    close(found["stem"], sum(absolute(layer.weight).T @ carried for layer, carried in parts))
+    assert_close(found["stem"], sum(absolute(layer.weight).T @ carried for layer, carried in parts))
 
 
 class Residual(nn.Module):
@@ -158,8 +158,8 @@ def test_a_stream_has_the_scores_of_all_its_readers():
     net, s = g.model, torch.arange(1.0, 5.0).double()
     found = propagate(g, s)
     inner = absolute(net.two.weight).T @ s
-    close(found["one"], inner)
-    close(found["stem"], s + absolute(net.one.weight).T @ inner)
+    assert_close(found["one"], inner)
+    assert_close(found["stem"], s + absolute(net.one.weight).T @ inner)
 
 
 # --- laws ---------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_it_is_linear_in_the_scores(name):
     a, b = (torch.rand(ones(g).shape, generator=generator, dtype=torch.float64) for _ in range(2))
     whole, first, second = propagate(g, 2 * a + 3 * b), propagate(g, a), propagate(g, b)
     for group in whole:
-        close(whole[group], 2 * first[group] + 3 * second[group])
+        assert_close(whole[group], 2 * first[group] + 3 * second[group])
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -229,7 +229,7 @@ def test_dropped_units_carry_nothing_on():
     g = traced(net, 3)
     s, kept = torch.arange(1.0, 6.0).double(), torch.tensor([0, 3, 4])
     found = propagate(g, s, kept={"2": kept})
-    close(found["0"], absolute(net[2].weight)[kept].T @ s[kept])
+    assert_close(found["0"], absolute(net[2].weight)[kept].T @ s[kept])
 
 
 def test_nothing_is_touched():
@@ -245,7 +245,7 @@ def test_other_types(dtype):
     g = secateur.trace(model, ALL["plain"].example.to(dtype))
     found = propagate(g, ones(g))["one.0"]
     wide = secateur.trace(model.double(), ALL["plain"].example.double())
-    close(found, propagate(wide, ones(wide))["one.0"])
+    assert_close(found, propagate(wide, ones(wide))["one.0"])
 
 
 def test_tokens_and_several_outputs():
@@ -319,7 +319,7 @@ def test_constants_signs_and_activations(between, factor):
     """Only the absolute value of what multiplies counts, and nothing that is added."""
     g = traced(Odd(between), 3)
     s = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()
-    close(propagate(g, s)["zero"], factor * (absolute(g.model.one.weight).T @ s))
+    assert_close(propagate(g, s)["zero"], factor * (absolute(g.model.one.weight).T @ s))
 
 
 def test_scores_of_another_shape_are_refused():

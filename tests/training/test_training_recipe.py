@@ -22,7 +22,7 @@ def optimizer_of(kind=SGD, lr=0.3):
     return kind([torch.nn.Parameter(torch.zeros(1))], lr=lr)
 
 
-def check(recipe, scheduler, optimizer, total, momentum=False):
+def assert_as_torch(recipe, scheduler, optimizer, total, momentum=False):
     rates = list(torch_rates(scheduler, optimizer, total))
     assert [recipe.lr_at(s, total) for s in range(total)] == pytest.approx([lr for lr, _ in rates], rel=1e-6, abs=1e-12)
     if momentum:
@@ -34,13 +34,15 @@ def check(recipe, scheduler, optimizer, total, momentum=False):
 def test_onecycle_is_torchs_with_its_momentum(total, name, kind):
     optimizer = optimizer_of(kind)
     recipe = Recipe(epochs=1, lr=0.3, schedule="onecycle", optimizer=name)
-    check(recipe, lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=total), optimizer, total, momentum=True)
+    assert_as_torch(
+        recipe, lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=total), optimizer, total, momentum=True
+    )
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 101])
 def test_cosine_is_torchs(total):
     optimizer = optimizer_of()
-    check(
+    assert_as_torch(
         Recipe(epochs=1, lr=0.3, schedule="cosine"), lr_scheduler.CosineAnnealingLR(optimizer, total), optimizer, total
     )
 
@@ -48,7 +50,7 @@ def test_cosine_is_torchs(total):
 def test_steps_are_torchs():
     optimizer = optimizer_of()
     recipe = Recipe(epochs=1, lr=0.3, schedule="steps", milestones=(0.3, 0.55, 0.75), gamma=0.2)
-    check(recipe, lr_scheduler.MultiStepLR(optimizer, [30, 55, 75], gamma=0.2), optimizer, 100)
+    assert_as_torch(recipe, lr_scheduler.MultiStepLR(optimizer, [30, 55, 75], gamma=0.2), optimizer, 100)
 
 
 def test_constant_is_constant():

@@ -36,12 +36,6 @@ ALLOCATORS: Registry[Allocator] = Registry("allocator", __package__)
 allocator = ALLOCATORS.register
 
 
-def check_power(per_macs: float) -> None:
-    """Raise `BadBudget` unless `per_macs` is a number from 0 up."""
-    if not 0 <= per_macs < float("inf"):
-        raise BadBudget(f"per_macs={per_macs!r}: give 0 (all units alike) or more; 1 is per MAC")
-
-
 def least_removal(steps: int, widths: Callable[[int], dict[str, int]], cost: CostModel, budget: Budget) -> int:
     """The smallest step in 0..steps whose widths meet the budget; widths must not grow with the step.
 

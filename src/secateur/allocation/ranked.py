@@ -15,7 +15,7 @@ from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import allocator, check_power, least_removal, without_lowest
+from .base import allocator, least_removal, without_lowest
 from .choices import Bounded, Choices, per_group
 from .scopes import Normalise, Normaliser, check_normaliser, normalised
 
@@ -44,7 +44,6 @@ class Ranked(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_power(self.per_macs)
         check_normaliser(self.normalise, self.by, self.per_macs)
         if self.keep and not all(0 < fraction <= 1 for fraction in self.keep.values()):
             raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")

@@ -11,7 +11,7 @@ from ..errors import BadBudget
 from ..groups.graph import Graph
 from ..groups.plan import Plan
 from ..groups.scores import Scores
-from .base import allocator, check_power, least_removal
+from .base import allocator, least_removal
 from .choices import Bounded, Choices, highest, per_group
 
 
@@ -33,7 +33,6 @@ class Uniform(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_power(self.per_macs)
         given = self.keep.values() if isinstance(self.keep, dict) else () if self.keep is None else (self.keep,)
         if not all(0 < fraction <= 1 for fraction in given):
             raise BadBudget(f"keep={self.keep!r} is not a fraction to keep; give 0 < keep <= 1")

@@ -51,6 +51,14 @@ class Repair(str, Enum):
     NONE, FOLD, RECALIBRATE, RECONSTRUCT = "none", "fold", "recalibrate", "reconstruct"
 
 
+def _given(data: str) -> str:
+    if not data:
+        raise typer.BadParameter(f"give {SOURCES}")
+    return data
+
+
+# Needed, but with a default, since "Missing option" does not say what may be given.
+GivenData = Annotated[str, option("--data", "SPEC", f"Needed: {SOURCES}", SUBJECT, callback=_given, show_default=False)]
 Model = Annotated[str, option("--model", "SPEC", SPECS, SUBJECT, show_default=False)]
 Weights = Annotated[
     Path | None, option("--weights", "FILE", "Its weights, a .safetensors file. Default: random.", SUBJECT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import CHOICE, OUTPUT, SOURCES, SUBJECT, Classes, Frozen, Json, Kinds, Model, Weights, option
+from .options import CHOICE, OUTPUT, SUBJECT, Classes, Frozen, GivenData, Json, Kinds, Model, Weights, option
 from .output import console, emit, note, only_json, plain_table, row, whole
 
 if TYPE_CHECKING:  # these import torch
@@ -31,7 +31,6 @@ Writes oracle.json, oracle.html and oracle.safetensors, which keeps what is
 measured: after a kill the same command goes on, and with more --samples or
 other --criteria only what is new is measured."""
 
-DataSpec = Annotated[str, option("--data", "SPEC", SOURCES, SUBJECT, show_default=False)]
 Images = Annotated[
     int,
     option(
@@ -70,7 +69,8 @@ Out = Annotated[Path, option("--out", "DIR", "Folder of the results.", OUTPUT, s
 def oracle(
     context: typer.Context,
     model: Model,
-    data: DataSpec,
+    *,
+    data: GivenData = "",
     out: Out,
     weights: Weights = None,
     samples: Samples = 200,

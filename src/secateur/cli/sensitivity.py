@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import CHOICE, OUTPUT, SOURCES, SUBJECT, Classes, Frozen, Json, Kinds, Model, Weights, option
+from .options import CHOICE, OUTPUT, SUBJECT, Classes, Frozen, GivenData, Json, Kinds, Model, Weights, option
 from .output import console, emit, note, only_json, percent, plain_table, row, whole
 
 if TYPE_CHECKING:  # these import torch
@@ -30,7 +30,6 @@ Writes sensitivity.json, sensitivity.html and sensitivity.safetensors, which
 keeps what is measured: after a kill the same command goes on, other --ratios
 add to it, and --max-drop and --budget only read it."""
 
-DataSpec = Annotated[str, option("--data", "SPEC", SOURCES, SUBJECT, show_default=False)]
 Images = Annotated[
     int,
     option(
@@ -66,7 +65,8 @@ Out = Annotated[Path, option("--out", "DIR", "Folder of the results.", OUTPUT, s
 def sensitivity(
     context: typer.Context,
     model: Model,
-    data: DataSpec,
+    *,
+    data: GivenData = "",
     out: Out,
     weights: Weights = None,
     criterion: CriterionSpec = "l1",

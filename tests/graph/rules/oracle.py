@@ -79,7 +79,9 @@ def poisoned(f: Callable[..., Any], shapes: tuple[tuple[int, ...], ...], marks: 
     return [t.isnan() if t.is_floating_point() else torch.zeros(t.shape, dtype=torch.bool) for t in tensors(f(*given))]
 
 
-def check(f: Callable[..., Any], *shapes: tuple[int, ...], free: int, whole: bool = True, reduced: int = 0) -> Flow:
+def assert_rules(
+    f: Callable[..., Any], *shapes: tuple[int, ...], free: int, whole: bool = True, reduced: int = 0
+) -> Flow:
     """Hold the rules to the truth: what carries a free label is poisoned, whole and alone, by the slices of that label;
     and the op on what a cut leaves gives what the masked op gave there.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import carried, check, check_cuts, flow
+from oracle import assert_rules, carried, check_cuts, flow
 
 from secateur.graph.record import IN, OUT
 from secateur.graph.trace import read
@@ -71,7 +71,7 @@ def test_matrix_products_of_activations():
 
 def test_outputs_of_a_contraction_are_poisoned_as_labelled():
     """Rows of the weight only: an index of the inner axis reaches every output, which is what a contraction is."""
-    check(lambda w: F.linear(torch.ones(2, 4, dtype=w.dtype), w), (3, 4), free=3)
+    assert_rules(lambda w: F.linear(torch.ones(2, 4, dtype=w.dtype), w), (3, 4), free=3)
 
 
 # Summed-over axes reach everything, so that poison says nothing: cut = mask does. Of leading axes that torch merges to

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import check, check_cuts, flow
+from oracle import assert_rules, check_cuts, flow
 from torch import nn
 
 from secateur.graph.record import HEAD
@@ -42,7 +42,7 @@ def test_cut_is_masked(case):
 
 
 def test_only_the_head_of_a_value_is_poisoned():
-    check(lambda v: attend(torch.ones(B, H, L, D).to(v), torch.ones(B, H, S, D).to(v), v), QKV[2], free=V)
+    assert_rules(lambda v: attend(torch.ones(B, H, L, D).to(v), torch.ones(B, H, S, D).to(v), v), QKV[2], free=V)
 
 
 def test_query_heads_that_share_keys_go_together():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import carried, cases, check, flow
+from oracle import assert_rules, carried, cases, flow
 
 X = (2, 6, 4, 3)  # 2 + 6 + 4 + 3 = 15 indices
 
@@ -34,7 +34,7 @@ EXACT = {
 @pytest.mark.parametrize("case", EXACT)
 def test_labels_go_where_values_go(case):
     f, shapes, free = EXACT[case]
-    check(f, *shapes, free=free, whole="constant in front" not in case)
+    assert_rules(f, *shapes, free=free, whole="constant in front" not in case)
 
 
 ALONG = {
@@ -58,7 +58,7 @@ ALONG_FAULTS = {
 @pytest.mark.parametrize("case", cases(ALONG, ALONG_FAULTS))
 def test_a_live_axis_among_constant_ones(case):
     f, free = ALONG[case]
-    check(carried(f), (6,), free=free, whole="pad" not in case)
+    assert_rules(carried(f), (6,), free=free, whole="pad" not in case)
 
 
 def test_a_padding_has_labels_of_its_own():
@@ -71,7 +71,7 @@ def test_a_padding_has_labels_of_its_own():
 
 
 def test_a_constant_of_a_stated_size_shrinks_with_what_it_meets():
-    found = check(lambda x: torch.ones(x.shape[0], 2) @ torch.ones(2, 3) + x[:, None], (6,), free=6)
+    found = assert_rules(lambda x: torch.ones(x.shape[0], 2) @ torch.ones(2, 3) + x[:, None], (6,), free=6)
     assert found.outputs[0][0].tolist() == found.inputs[0][0].tolist()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import carried, cases, check, flow, within
+from oracle import assert_rules, carried, cases, flow, within
 
 X = (2, 6, 4, 3)  # 2 + 6 + 4 + 3 = 15 indices
 AT = torch.tensor([0, 2])
@@ -57,7 +57,7 @@ SLICE_FAULTS = {
 def test_slices(case):
     f, shapes, free = SLICES[case]
     with within(2 if case in SLICE_FAULTS else 60):
-        check(f, *shapes, free=free, whole="written" not in case)
+        assert_rules(f, *shapes, free=free, whole="written" not in case)
 
 
 SPLITS = {
@@ -102,7 +102,7 @@ SPLIT_FAULTS = {
 def test_splits(case):
     f, shapes, free = SPLITS[case]
     with within(2 if case in SPLIT_FAULTS else 60):
-        check(f, *shapes, free=free)
+        assert_rules(f, *shapes, free=free)
 
 
 READS = {
@@ -134,7 +134,7 @@ READS = {
 def test_reads_by_number(case):
     f, shapes, free = READS[case]
     whole = "put" not in case and case not in ("tril", "index_add", "index_copy")
-    check(f, *shapes, free=free, whole=whole, reduced=int(case == "topk"))
+    assert_rules(f, *shapes, free=free, whole=whole, reduced=int(case == "topk"))
 
 
 ALONG = {
@@ -154,7 +154,7 @@ ALONG = {
 @pytest.mark.parametrize("case", ALONG)
 def test_a_live_axis_among_constant_ones(case):
     f, free = ALONG[case]
-    check(carried(f), (6,), free=free)
+    assert_rules(carried(f), (6,), free=free)
 
 
 def test_a_bound_keeps_what_it_counts():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import carried, cases, check, flow
+from oracle import assert_rules, carried, cases, flow
 
 from secateur.graph.record import STREAM
 from secateur.graph.trace import read
@@ -41,7 +41,7 @@ EXACT = {
 @pytest.mark.parametrize("case", cases(EXACT))
 def test_labels_go_where_values_go(case):
     f, shapes, free = EXACT[case]
-    check(f, *shapes, free=free, whole=case not in ("prelu with one slope",))
+    assert_rules(f, *shapes, free=free, whole=case not in ("prelu with one slope",))
 
 
 ALONG = {
@@ -72,7 +72,7 @@ FAULTS = {
 @pytest.mark.parametrize("case", cases(ALONG, FAULTS))
 def test_numbers_made_of_a_length(case):
     f, free = ALONG[case]
-    check(carried(f), (6,), free=free)
+    assert_rules(carried(f), (6,), free=free)
 
 
 def test_a_sum_of_layers_is_a_stream_and_a_shift_is_none():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import carried, check, flow
+from oracle import assert_rules, carried, flow
 
 X = (2, 6, 4, 3)  # 2 + 6 + 4 + 3 = 15 indices
 
@@ -42,7 +42,7 @@ FREE = {"mean of a merge": 2 + 6 + 3}
 
 @pytest.mark.parametrize("case", [c for c in OVER if c not in POISONED])
 def test_a_reduction_runs_over_what_is_kept(case):
-    check(OVER[case], X, free=FREE.get(case, 15), reduced=SEVERAL.get(case, 1))
+    assert_rules(OVER[case], X, free=FREE.get(case, 15), reduced=SEVERAL.get(case, 1))
 
 
 PASSED = {
@@ -85,7 +85,7 @@ PASSED = {
 def test_a_live_axis_among_constant_ones(case):
     f, free = PASSED[case]
     over = int(case in ("mean over channels", "global response", "argmax over channels") or "its number" in case)
-    check(carried(f), (6,), free=free, reduced=over)
+    assert_rules(carried(f), (6,), free=free, reduced=over)
 
 
 def test_pixel_shuffle_takes_the_channels_of_one_pixel_together():
